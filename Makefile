@@ -1,0 +1,42 @@
+PYTHON ?= python3
+export HF_HUB_OFFLINE ?= 1
+export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
+
+.PHONY: demo test test-slow test-floor lint format clean
+
+demo: .venv/ready
+	.venv/bin/python examples/read_images.py
+
+test: lint
+	.venv/bin/python -m pytest
+
+test-slow: .venv/ready
+	.venv/bin/python -m pytest -m slow
+
+# The oldest supported transformers, without torchvision, timm or any extra.
+test-floor: .venv-floor/ready
+	.venv-floor/bin/python -m pytest
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: .venv/ready
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --upgrade pip
+	.venv/bin/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+.venv-floor/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-floor
+	.venv-floor/bin/python -m pip install --quiet --upgrade pip
+	.venv-floor/bin/python -m pip install --quiet "torch==2.13.0" "transformers==5.16.1" pytest -e .
+	touch $@
+
+clean:
+	rm -rf .venv .venv-floor .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,199 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""The two foreign checkpoint formats: their configurations translated to ours, their tensors' names to ours.
+
+- *original*, `llava_qwen2`: as the authors publish it; flat Qwen2 and LLaVA keys in one `config.json`.
+- *upstream*, `fast_vlm`: converted for transformers' own class; the encoder's tensors are named as in timm.
+
+Renaming is one-way. Names of our own format match none of the patterns, so they apply to every checkpoint.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from transformers.core_model_loading import WeightConverter, WeightRenaming
+
+# Qwen2's special tokens, which its tokenizers of every size share.
+IM_END_ID, ENDOFTEXT_ID = 151645, 151643
+IMAGE_TOKEN = "<image>"
+# First id after Qwen2's special tokens: where `<image>` goes when a folder has no tokenizer to tell.
+DEFAULT_IMAGE_TOKEN_ID = 151646
+
+_TEXT_KEYS = (
+    "attention_dropout",
+    "bos_token_id",
+    "eos_token_id",
+    "hidden_act",
+    "hidden_size",
+    "initializer_range",
+    "intermediate_size",
+    "max_position_embeddings",
+    "max_window_layers",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "pad_token_id",
+    "rms_norm_eps",
+    "rope_scaling",
+    "rope_theta",
+    "sliding_window",
+    "use_cache",
+    "use_sliding_window",
+    "vocab_size",
+)
+
+
+def original_resolution(tower_name: str) -> int:
+    """Side of the input images in pixels, which the original keeps in the encoder's name.
+
+    Raises:
+        ValueError: if `tower_name` is not that of FastViTHD.
+    """
+    match = re.fullmatch(r"mobileclip_l_(\d+)", tower_name.rstrip("/").rsplit("/", 1)[-1])
+    if match is None:
+        raise ValueError(
+            f"Unknown vision tower {tower_name!r} in `mm_vision_tower`. Known is FastViTHD, written "
+            "'mobileclip_l_RESOLUTION', for example 'mobileclip_l_1024'."
+        )
+    return int(match.group(1))
+
+
+def _from_original(config: dict[str, Any]) -> dict[str, Any]:
+    if "mm_vision_tower" not in config:
+        raise ValueError("This `llava_qwen2` configuration names no vision tower (`mm_vision_tower` is missing).")
+    if (projector := config.get("mm_projector_type")) != "mlp2x_gelu":
+        raise ValueError(f"Unknown projector {projector!r} in `mm_projector_type`. FastVLM has 'mlp2x_gelu'.")
+    text_config = {key: config[key] for key in _TEXT_KEYS if config.get(key) is not None}
+    stops = [config.get("eos_token_id", IM_END_ID), config.get("bos_token_id", ENDOFTEXT_ID)]
+    return {
+        "architectures": config.get("architectures"),
+        "vision_config": {"image_size": original_resolution(config["mm_vision_tower"])},
+        # A turn ends with <|im_end|>, a document with <|endoftext|>; the original stops at both.
+        "text_config": {**text_config, "model_type": "qwen2", "eos_token_id": stops, "tie_word_embeddings": False},
+        "image_token_id": config.get("image_token_id", DEFAULT_IMAGE_TOKEN_ID),
+        "tie_word_embeddings": False,
+        "dtype": config.get("dtype", config.get("torch_dtype")),
+    }
+
+
+def _from_upstream(config: dict[str, Any]) -> dict[str, Any]:
+    vision_config = config.get("vision_config") or {}
+    architecture = vision_config.get("architecture", "fastvit_mci3")
+    if architecture.split(".")[0] != "fastvit_mci3":
+        raise ValueError(f"Unknown encoder {architecture!r} in a `fast_vlm` configuration; known is 'fastvit_mci3'.")
+    text_config = dict(config.get("text_config") or {})
+    text_config.setdefault("model_type", "qwen2")
+    if text_config["model_type"] == "qwen2" and text_config.get("vocab_size", 0) > IM_END_ID:
+        text_config["eos_token_id"] = [IM_END_ID, ENDOFTEXT_ID]
+    image_token_id = config.get("image_token_id", config.get("image_token_index", DEFAULT_IMAGE_TOKEN_ID))
+    tokens = config.get("image_seq_length")
+    return {
+        "architectures": config.get("architectures"),
+        # The conversion leaves the CLIP head out.
+        "vision_config": {"image_size": 64 * round(tokens**0.5) if tokens else 1024, "projection_dim": None},
+        "text_config": text_config,
+        "image_token_id": image_token_id,
+        "projector_hidden_act": config.get("projector_hidden_act", "gelu"),
+        "projector_bias": config.get("multimodal_projector_bias", True),
+        "tie_word_embeddings": config.get("tie_word_embeddings", False),
+        "dtype": config.get("dtype", config.get("torch_dtype")),
+    }
+
+
+def to_own_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of an original or upstream checkpoint in our own layout; any other is returned as it is.
+
+    Raises:
+        ValueError: if the encoder or projector is none that FastVLM has.
+    """
+    if config.get("model_type") == "llava_qwen2":
+        return {"model_type": "fastvlm", **_from_original(config)}
+    if config.get("model_type") == "fast_vlm":
+        return {"model_type": "fastvlm", **_from_upstream(config)}
+    return config
+
+
+_TOP_LEVEL = [
+    (r"^model\.vision_tower\.vision_tower\.model\.", "model.vision_tower."),
+    (r"^model\.vision_tower\.timm_model\.", "model.vision_tower."),
+    (r"^model\.mm_projector\.0\.", "model.multi_modal_projector.linear_1."),
+    (r"^model\.mm_projector\.2\.", "model.multi_modal_projector.linear_2."),
+    (r"^model\.embed_tokens\.", "model.language_model.embed_tokens."),
+    (r"^model\.layers\.", "model.language_model.layers."),
+    (r"^model\.norm\.", "model.language_model.norm."),
+]
+
+_ENCODER_PREFIXES = [
+    (r"^model\.vision_tower\.vision_tower\.model\.", ""),
+    (r"^model\.vision_tower\.timm_model\.", ""),
+    (r"^model\.vision_tower\.", ""),
+]
+
+# The original numbers stages, position encodings and downsamplings through; timm nests them as we do.
+_ENCODER_PARTS = [
+    (r"^patch_embed\.", "stem."),
+    (r"^network\.0\.", "stages.0.blocks."),
+    (r"^network\.1\.proj\.", "stages.1.downsample.proj."),
+    (r"^network\.2\.", "stages.1.blocks."),
+    (r"^network\.3\.proj\.", "stages.2.downsample.proj."),
+    (r"^network\.4\.", "stages.2.blocks."),
+    (r"^network\.5\.proj\.", "stages.3.downsample.proj."),
+    (r"^network\.6\.pe\.", "stages.3.position_encoding.conv_branch."),
+    (r"^network\.6\.reparam_conv\.", "stages.3.position_encoding.conv."),
+    (r"^network\.7\.", "stages.3.blocks."),
+    (r"^network\.8\.proj\.", "stages.4.downsample.proj."),
+    (r"^network\.9\.pe\.", "stages.4.position_encoding.conv_branch."),
+    (r"^network\.9\.reparam_conv\.", "stages.4.position_encoding.conv."),
+    (r"^network\.10\.", "stages.4.blocks."),
+    (r"^conv_exp\.", "final_conv."),
+    (r"^head\.proj$", "projection"),
+    (r"\.pos_emb\.pos_enc\.", ".position_encoding.conv_branch."),
+    (r"\.pos_emb\.reparam_conv\.", ".position_encoding.conv."),
+    (r"\.downsample\.proj\.0\.", ".downsampling.large_kernel."),
+    (r"\.downsample\.proj\.1\.", ".downsampling.pointwise."),
+    (r"\.convffn\.", ".feed_forward."),
+    (r"\.mlp\.", ".feed_forward."),
+    (r"\.feed_forward\.conv\.conv\.", ".feed_forward.depthwise.conv."),
+    (r"\.feed_forward\.conv\.bn\.", ".feed_forward.depthwise.norm."),
+    (r"\.token_mixer\.norm\.rbr_skip\.", ".token_mixer.norm."),
+    (r"\.token_mixer\.norm\.identity\.", ".token_mixer.norm."),
+    (r"\.token_mixer\.mixer\.", ".token_mixer."),
+    (r"\.gamma$", ""),
+    (r"\.(?:reparam_conv|lkb_reparam)\.", ".conv."),
+    (r"\.(?:rbr_conv|conv_kxk)\.0\.", ".conv_branch."),
+    (r"\.(?:rbr_scale|conv_scale)\.", ".scale_branch."),
+    (r"\.(?:rbr_skip|identity)\.", ".skip_branch."),
+    (r"\.(?:lkb_origin|large_conv)\.", ".large_branch."),
+    (r"\.small_conv\.", ".small_branch."),
+    (r"_branch\.bn\.", "_branch.norm."),
+    (r"\.se\.(?:reduce|fc1)\.", ".squeeze_excite.reduce."),
+    (r"\.se\.(?:expand|fc2)\.", ".squeeze_excite.expand."),
+]
+
+
+class OneWayRenaming(WeightRenaming):
+    """A renaming that saving does not undo, so that every save has our own names."""
+
+    def reverse_transform(self) -> WeightRenaming:
+        return WeightRenaming(source_patterns=r"^(?!)", target_patterns="")
+
+
+def model_renamings() -> list[WeightConverter | WeightRenaming]:
+    """Renamings around the encoder, for `FastVLMModel` and `FastVLMForConditionalGeneration`."""
+    return [OneWayRenaming(source, target) for source, target in _TOP_LEVEL]
+
+
+def encoder_renamings() -> list[WeightConverter | WeightRenaming]:
+    """Renamings of the encoder's tensors, for `FastViTHDModel` alone or inside a FastVLM."""
+    return [OneWayRenaming(source, target) for source, target in _ENCODER_PREFIXES + _ENCODER_PARTS]
+
+
+_TRAINING_FORM = re.compile(
+    r"(?:^|\.)(?:conv_branch|rbr_conv|conv_kxk|large_branch|lkb_origin|large_conv|skip_branch|rbr_skip)\."
+)
+
+
+def has_training_form(tensor_names: Iterable[str]) -> bool:
+    """Whether an encoder's tensors, named as in any of the formats, are those of the multi-branch training form."""
+    return any(_TRAINING_FORM.search(name) for name in tensor_names)

@@ -1,0 +1,172 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Loading on top of transformers' own: looks at the files' headers first, never fills gaps with random weights."""
+
+import copy
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from transformers import PretrainedConfig
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+
+from .checkpoint_formats import DEFAULT_IMAGE_TOKEN_ID, IMAGE_TOKEN, has_training_form
+
+_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+
+def _hub_file(source: str | os.PathLike, name: str, arguments: dict[str, Any]) -> str | None:
+    """Local path of a file of a folder or Hub repository, `None` if there is no such file."""
+    hub_arguments = {key: arguments[key] for key in _HUB_ARGUMENTS if arguments.get(key) is not None}
+    return cached_file(
+        source,
+        name,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **hub_arguments,
+    )
+
+
+def _weight_files(source: str | os.PathLike, arguments: dict[str, Any]) -> list[str]:
+    """Safetensors files of a checkpoint, in the order of its index; empty if it has none."""
+    variant = f".{arguments['variant']}" if arguments.get("variant") else ""
+    single = _hub_file(source, SAFE_WEIGHTS_NAME.replace(".safetensors", f"{variant}.safetensors"), arguments)
+    if single is not None:
+        return [single]
+    index = _hub_file(source, SAFE_WEIGHTS_INDEX_NAME.replace(".index.json", f"{variant}.index.json"), arguments)
+    if index is None:
+        return []
+    with open(index, encoding="utf-8") as file:
+        names = dict.fromkeys(json.load(file)["weight_map"].values())
+    files = []
+    for name in names:
+        path = _hub_file(source, name, arguments)
+        if path is None:
+            raise FileNotFoundError(f"{source} lacks {name}, which its {os.path.basename(index)} lists.")
+        files.append(path)
+    return files
+
+
+def tensor_names(path: str | os.PathLike) -> Iterator[str]:
+    """Names of the tensors in a safetensors file, from its header alone.
+
+    Raises:
+        ValueError: if the file ends before its header or before one of its tensors, which the message names.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        if size < 8 or header_size > size - 8:
+            raise ValueError(f"{path} is truncated: it has {size} bytes and ends within its header.")
+        try:
+            header = json.loads(file.read(header_size))
+        except ValueError as error:
+            raise ValueError(f"{path} is no safetensors file: its header is damaged.") from error
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if 8 + header_size + entry["data_offsets"][1] > size:
+            raise ValueError(f"{path} is truncated: it has {size} bytes and ends before the whole of tensor {name!r}.")
+        yield name
+
+
+class CheckpointLoadingMixin:
+    """`from_pretrained` for any FastVLM checkpoint. Goes before `PreTrainedModel` among the bases."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *model_args,
+        config: PretrainedConfig | str | os.PathLike | None = None,
+        reparameterize: bool = False,
+        **kwargs,
+    ):
+        """
+        Load an own, original or upstream checkpoint, from a folder or the Hub. Remote code in it is never run.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): folder or Hub id.
+            config (*optional*): as for any model of transformers.
+            reparameterize (`bool`, defaults to `False`): turn an encoder stored in the multi-branch training form into
+                the faster inference form. Without it, the encoder keeps the form it is stored in.
+            **kwargs: as for any model of transformers (`dtype`, `device_map`, `quantization_config`, ...). Weights are
+                read from safetensors files unless `use_safetensors=False` is given.
+
+        Raises:
+            ValueError: if a tensor that the model needs is missing, misshapen or truncated; the message names it.
+        """
+        files: list[str] = []
+        if pretrained_model_name_or_path is not None and kwargs.get("gguf_file") is None:
+            kwargs.setdefault("use_safetensors", True)
+            files = _weight_files(pretrained_model_name_or_path, kwargs) if kwargs["use_safetensors"] else []
+        names = {name for path in files for name in tensor_names(path)}
+        if names:
+            config = cls._fit_config_to_tensors(pretrained_model_name_or_path, config, names, kwargs)
+        return_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(  # type: ignore[misc]
+            pretrained_model_name_or_path, *model_args, config=config, output_loading_info=True, **kwargs
+        )
+        if names:
+            _raise_on_missing(model, info["missing_keys"], names, pretrained_model_name_or_path)
+        if reparameterize:
+            model.reparameterize()
+        return (model, info) if return_info else model
+
+    @classmethod
+    def _fit_config_to_tensors(cls, source, config, names: set[str], kwargs: dict[str, Any]):
+        """The configuration, with what only tensor names tell: the encoder's form, and whether `lm_head` is tied.
+
+        Takes the arguments meant for the configuration out of `kwargs`.
+        """
+        if isinstance(config, PretrainedConfig):
+            config = copy.deepcopy(config)
+        else:
+            kept = {key: kwargs.pop(key) for key in ("attn_implementation", "dtype", "torch_dtype") if key in kwargs}
+            hub_arguments = {key: kwargs[key] for key in _HUB_ARGUMENTS if kwargs.get(key) is not None}
+            config, unused = cls.config_class.from_pretrained(  # type: ignore[attr-defined]
+                config or source, return_unused_kwargs=True, **kwargs
+            )
+            kwargs.clear()
+            kwargs.update(unused | hub_arguments | kept)
+        vision_config = getattr(config, "vision_config", config)
+        vision_config.reparameterized = not has_training_form(names)
+        if config is not vision_config and "lm_head.weight" in names:
+            config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
+        return config
+
+
+def _raise_on_missing(model, missing: Iterable[str], names: set[str], source) -> None:
+    """Raise if the checkpoint lacks tensors that it should have; a base model's may lack what only the head has."""
+    prefix = f"{model.base_model_prefix}."
+    is_base_checkpoint = not any(name.startswith(prefix) for name in names)
+    missing = sorted(name for name in missing if name.startswith(prefix) or not is_base_checkpoint)
+    if missing:
+        listed = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+        raise ValueError(f"{source} lacks tensors that {type(model).__name__} needs: {listed}.")
+
+
+def find_image_token_id(source: str | os.PathLike, arguments: dict[str, Any]) -> int:
+    """The id of `<image>` in a checkpoint's tokenizer, or the first free id, which it gets when it is added.
+
+    Reads the tokenizer's files as text; a folder without any is taken for Qwen2's.
+    """
+    ids: dict[str, int] = {}
+    if path := _hub_file(source, "tokenizer.json", arguments):
+        with open(path, encoding="utf-8") as file:
+            tokenizer = json.load(file)
+        ids |= tokenizer["model"].get("vocab", {})
+        ids |= {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+    for name in ("vocab.json", "added_tokens.json"):
+        if path := _hub_file(source, name, arguments):
+            with open(path, encoding="utf-8") as file:
+                ids |= json.load(file)
+    if path := _hub_file(source, "tokenizer_config.json", arguments):
+        with open(path, encoding="utf-8") as file:
+            added = json.load(file).get("added_tokens_decoder", {})
+        ids |= {token["content"]: int(index) for index, token in added.items()}
+    if not ids:
+        return DEFAULT_IMAGE_TOKEN_ID
+    return ids.get(IMAGE_TOKEN, max(ids.values()) + 1)

@@ -1,0 +1,644 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""FastViTHD, the vision encoder of FastVLM (arXiv 2412.13303, section 3.2), and the other sizes of its family.
+
+Five stages at strides 4 to 64: RepMixer (depthwise convolution) blocks at high resolution, self-attention blocks at
+low resolution. Every convolutional block exists in a multi-branch training form and an equal single-convolution
+inference form; `config.reparameterized` says which one a model has, and `reparameterize()` goes from the first to the
+second.
+
+Feature maps are `(batch, channels, height, width)` tensors, laid out channels-last in memory: that is what
+convolutions run fastest on, and it makes the change to `(batch, tokens, channels)` for attention free.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.backbone_utils import BackboneMixin
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BackboneOutput, ModelOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_fastvlm import FastViTHDConfig
+from .loading import CheckpointLoadingMixin
+from .reparameterization import Branch, add_branches, convolution_from, fuse_batch_norm, identity_kernel, pad_kernel
+
+
+@dataclass
+class FastViTHDModelOutput(ModelOutput):
+    """
+    Output of [`FastViTHDModel`].
+
+    Args:
+        last_hidden_state (`torch.Tensor` of shape `(batch, channels, height / stride, width / stride)`):
+            feature map after the last convolution, which the VLM projects; 3072 channels for FastViTHD.
+        pooler_output (`torch.Tensor` of shape `(batch, projection_dim)`, *optional*):
+            CLIP image embedding, not normalised. `None` if `config.projection_dim` is.
+        hidden_states (`tuple[torch.Tensor]`, *optional*, with `output_hidden_states=True`):
+            one feature map per stage.
+        attentions (`tuple[torch.Tensor]`, *optional*, with `output_attentions=True` and eager attention):
+            one `(batch, heads, tokens, tokens)` tensor per attention block.
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class FastViTHDBatchNorm(nn.BatchNorm2d):
+    """Batch norm whose running statistics stay as they are, also under `train()`, once the model is reparameterized.
+
+    The inference form keeps a few batch norms. Its convolutions were fused with statistics of the training data, so
+    normalising one of them by a batch again, or moving its averages, would change the function they were fused for.
+    """
+
+    def __init__(self, config: FastViTHDConfig, channels: int):
+        super().__init__(channels, eps=config.batch_norm_eps)
+        self.frozen = config.reparameterized
+        self.train()
+
+    def train(self, mode: bool = True):
+        return super().train(mode and not self.frozen)
+
+
+class FastViTHDConvNorm(nn.Module):
+    """Bias-free convolution and batch norm, a branch of the training form."""
+
+    def __init__(self, config: FastViTHDConfig, **geometry: int):
+        super().__init__()
+        self.conv = nn.Conv2d(**geometry, bias=False)  # type: ignore[arg-type]
+        self.norm = FastViTHDBatchNorm(config, geometry["out_channels"])
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(hidden_states))
+
+    def branch(self) -> Branch:
+        return fuse_batch_norm(self.conv.weight, self.norm)
+
+
+class Reparameterizable(nn.Module):
+    """A linear map with a training form, given by the subclass, and an inference form, the one convolution `conv`."""
+
+    branch_names: tuple[str, ...] = ()
+
+    def __init__(
+        self, config: FastViTHDConfig, in_channels: int, out_channels: int, kernel_size: int, stride: int, groups: int
+    ):
+        super().__init__()
+        self.geometry = {
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "kernel_size": kernel_size,
+            "stride": stride,
+            "padding": kernel_size // 2,
+            "groups": groups,
+        }
+        self.conv: nn.Conv2d | None
+        conv = nn.Conv2d(**self.geometry, bias=True) if config.reparameterized else None  # type: ignore[arg-type]
+        self.register_module("conv", conv)
+
+    def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """The training form's output."""
+        raise NotImplementedError
+
+    def branch(self) -> Branch:
+        """Kernel and bias of the single convolution that equals the training form."""
+        raise NotImplementedError
+
+    def linear(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.conv(hidden_states) if self.conv is not None else self.sum_of_branches(hidden_states)
+
+    @torch.no_grad()
+    def reparameterize(self) -> None:
+        """Replace the training form's branches by the one convolution that equals them in eval mode."""
+        if self.conv is None:
+            dtype = next(self.parameters()).dtype
+            self.conv = convolution_from(self.branch(), dtype, **self.geometry)
+            for name in self.branch_names:
+                delattr(self, name)
+
+
+class MobileOneBlock(Reparameterizable):
+    """MobileOne block (arXiv 2206.04040): convolution, 1x1 scale and skip branches, squeeze-excite, activation."""
+
+    branch_names = ("conv_branch", "scale_branch", "skip_branch")
+
+    def __init__(
+        self,
+        config: FastViTHDConfig,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        scale_branch: bool = True,
+        squeeze_channels: int | None = None,
+    ):
+        super().__init__(config, in_channels, out_channels, kernel_size, stride, groups)
+        if self.conv is None:
+            has_skip = in_channels == out_channels and stride == 1
+            has_scale = scale_branch and kernel_size > 1
+            pointwise = {**self.geometry, "kernel_size": 1, "padding": 0}
+            self.conv_branch = FastViTHDConvNorm(config, **self.geometry)
+            self.scale_branch = FastViTHDConvNorm(config, **pointwise) if has_scale else None
+            self.skip_branch = FastViTHDBatchNorm(config, in_channels) if has_skip else None
+        self.squeeze_excite = SqueezeExcite(out_channels, squeeze_channels) if squeeze_channels else nn.Identity()
+        self.activation = ACT2FN[config.hidden_act]
+
+    def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        output = self.conv_branch(hidden_states)
+        if self.scale_branch is not None:
+            output = output + self.scale_branch(hidden_states)
+        if self.skip_branch is not None:
+            output = output + self.skip_branch(hidden_states)
+        return output
+
+    def branch(self) -> Branch:
+        kernel_size = self.geometry["kernel_size"]
+        kernel, bias = self.conv_branch.branch()
+        branches = [(kernel, bias)]
+        if self.scale_branch is not None:
+            scale_kernel, scale_bias = self.scale_branch.branch()
+            branches.append((pad_kernel(scale_kernel, kernel_size), scale_bias))
+        if self.skip_branch is not None:
+            identity = identity_kernel(kernel.shape[0], self.geometry["groups"], kernel_size, like=kernel)
+            branches.append(fuse_batch_norm(identity, self.skip_branch))
+        return add_branches(branches)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.squeeze_excite(self.linear(hidden_states)))
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gates from the mean over all positions (arXiv 1709.01507)."""
+
+    def __init__(self, channels: int, squeeze_channels: int):
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeeze_channels, 1)
+        self.expand = nn.Conv2d(squeeze_channels, channels, 1)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        gates = hidden_states.mean((2, 3), keepdim=True)  # (batch, channels, 1, 1)
+        gates = self.expand(nn.functional.relu(self.reduce(gates)))
+        return hidden_states * gates.sigmoid()
+
+
+class LargeKernelConv(Reparameterizable):
+    """7x7 convolution with stride 2 and, in the training form, a 3x3 branch beside it (RepLKNet, arXiv 2203.06717)."""
+
+    branch_names = ("large_branch", "small_branch")
+
+    def __init__(self, config: FastViTHDConfig, in_channels: int, out_channels: int, squeeze_channels: int | None):
+        super().__init__(config, in_channels, out_channels, kernel_size=7, stride=2, groups=in_channels)
+        if self.conv is None:
+            small = {**self.geometry, "kernel_size": 3, "padding": 1}
+            self.large_branch = FastViTHDConvNorm(config, **self.geometry)
+            self.small_branch = FastViTHDConvNorm(config, **small)
+        self.squeeze_excite = SqueezeExcite(out_channels, squeeze_channels) if squeeze_channels else nn.Identity()
+        self.activation = ACT2FN[config.hidden_act]
+
+    def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.large_branch(hidden_states) + self.small_branch(hidden_states)
+
+    def branch(self) -> Branch:
+        small_kernel, small_bias = self.small_branch.branch()
+        return add_branches([self.large_branch.branch(), (pad_kernel(small_kernel, 7), small_bias)])
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.squeeze_excite(self.linear(hidden_states)))
+
+
+class RepMixer(Reparameterizable):
+    """Token mixer of the convolutional stages (FastViT, arXiv 2303.14189, section 3.1): depthwise 3x3 with a skip.
+
+    Training form: `x + scale * (mix(x) - norm(x))`, where `mix` has the branches of a MobileOne block.
+    """
+
+    branch_names = ("conv_branch", "scale_branch", "skip_branch", "norm", "layer_scale")
+
+    def __init__(self, config: FastViTHDConfig, channels: int):
+        super().__init__(config, channels, channels, kernel_size=3, stride=1, groups=channels)
+        if self.conv is None:
+            pointwise = {**self.geometry, "kernel_size": 1, "padding": 0}
+            self.conv_branch = FastViTHDConvNorm(config, **self.geometry)
+            self.scale_branch = FastViTHDConvNorm(config, **pointwise)
+            self.skip_branch = FastViTHDBatchNorm(config, channels)
+            self.norm = FastViTHDBatchNorm(config, channels)
+            self.layer_scale = layer_scale(config, channels)
+
+    def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        mixed = self.conv_branch(hidden_states) + self.scale_branch(hidden_states) + self.skip_branch(hidden_states)
+        return hidden_states + self.layer_scale * (mixed - self.norm(hidden_states))
+
+    def branch(self) -> Branch:
+        kernel, bias = self.conv_branch.branch()
+        scale_kernel, scale_bias = self.scale_branch.branch()
+        identity = identity_kernel(kernel.shape[0], kernel.shape[0], 3, like=kernel)
+        norm_kernel, norm_bias = fuse_batch_norm(identity, self.norm)
+        mixed_kernel, mixed_bias = add_branches(
+            [(kernel, bias), (pad_kernel(scale_kernel, 3), scale_bias), fuse_batch_norm(identity, self.skip_branch)]
+        )
+        scale = self.layer_scale.flatten()  # (channels,)
+        return identity + scale.view(-1, 1, 1, 1) * (mixed_kernel - norm_kernel), scale * (mixed_bias - norm_bias)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.linear(hidden_states)
+
+
+class ConditionalPositionEncoding(Reparameterizable):
+    """Position encoding by a 7x7 depthwise convolution with a skip (arXiv 2102.10882), before attention stages."""
+
+    branch_names = ("conv_branch",)
+
+    def __init__(self, config: FastViTHDConfig, channels: int):
+        super().__init__(config, channels, channels, kernel_size=7, stride=1, groups=channels)
+        if self.conv is None:
+            self.conv_branch = nn.Conv2d(**self.geometry)  # type: ignore[arg-type]
+
+    def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return hidden_states + self.conv_branch(hidden_states)
+
+    def branch(self) -> Branch:
+        kernel, bias = self.conv_branch.weight, self.conv_branch.bias
+        assert bias is not None
+        return identity_kernel(kernel.shape[0], kernel.shape[0], 7, like=kernel) + kernel, bias
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.linear(hidden_states)
+
+
+def layer_scale(config: FastViTHDConfig, channels: int) -> nn.Parameter:
+    """Learned factor per channel of a residual branch, `(channels, 1, 1)` (CaiT, arXiv 2103.17239)."""
+    return nn.Parameter(torch.full((channels, 1, 1), config.layer_scale_init_value))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: while training, drops a residual branch for whole samples (arXiv 1603.09382)."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.rate == 0.0:
+            return hidden_states
+        keep = hidden_states.new_empty(hidden_states.shape[0], 1, 1, 1).bernoulli_(1 - self.rate)
+        return hidden_states * keep / (1 - self.rate)
+
+
+class ConvFeedForward(nn.Module):
+    """7x7 depthwise convolution and batch norm, then two pointwise layers with an activation between them."""
+
+    def __init__(self, config: FastViTHDConfig, channels: int):
+        super().__init__()
+        hidden_channels = int(channels * config.mlp_ratio)
+        self.depthwise = FastViTHDConvNorm(
+            config, in_channels=channels, out_channels=channels, kernel_size=7, padding=3, groups=channels
+        )
+        self.fc1 = nn.Conv2d(channels, hidden_channels, 1)
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Conv2d(hidden_channels, channels, 1)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.activation(self.fc1(self.depthwise(hidden_states))))
+
+
+def eager_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Softmax attention written out; the slow, obvious reference of the attention interface.
+
+    Takes `(batch, heads, tokens, head_dim)` tensors; returns `(batch, tokens, heads, head_dim)` and the weights.
+    """
+    weights = (query * scaling) @ key.transpose(-2, -1)
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = weights.softmax(-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class FastViTHDAttention(nn.Module):
+    """Multi-head self-attention over all positions of a feature map."""
+
+    is_causal = False
+
+    def __init__(self, config: FastViTHDConfig, channels: int):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.attention_head_dim
+        self.scaling = self.head_dim**-0.5
+        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        batch, tokens, channels = hidden_states.shape
+        qkv = self.qkv(hidden_states).view(batch, tokens, 3, -1, self.head_dim)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, tokens, head_dim)
+        attention: Callable = eager_attention
+        if self.config._attn_implementation not in (None, "eager"):
+            attention = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
+        output, weights = attention(
+            self,
+            query,
+            key,
+            value,
+            None,
+            scaling=self.scaling,
+            dropout=self.config.attention_dropout if self.training else 0.0,
+            is_causal=False,
+        )
+        return self.proj(output.reshape(batch, tokens, channels)), weights
+
+
+class RepMixerBlock(GradientCheckpointingLayer):
+    """Block of the convolutional stages."""
+
+    def __init__(self, config: FastViTHDConfig, channels: int, drop_path_rate: float):
+        super().__init__()
+        self.token_mixer = RepMixer(config, channels)
+        self.feed_forward = ConvFeedForward(config, channels)
+        self.layer_scale = layer_scale(config, channels)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, None]:
+        hidden_states = self.token_mixer(hidden_states)
+        return hidden_states + self.drop_path(self.layer_scale * self.feed_forward(hidden_states)), None
+
+
+class AttentionBlock(GradientCheckpointingLayer):
+    """Block of the attention stages."""
+
+    def __init__(self, config: FastViTHDConfig, channels: int, drop_path_rate: float):
+        super().__init__()
+        self.norm: nn.Module
+        if config.attention_norm == "layer_norm":
+            self.norm = nn.LayerNorm(channels, eps=config.layer_norm_eps)
+        else:
+            self.norm = FastViTHDBatchNorm(config, channels)
+        self.token_mixer = FastViTHDAttention(config, channels)
+        self.feed_forward = ConvFeedForward(config, channels)
+        self.layer_scale_1 = layer_scale(config, channels)
+        self.layer_scale_2 = layer_scale(config, channels)
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        batch, channels, height, width = hidden_states.shape
+        if isinstance(self.norm, nn.LayerNorm):
+            normed = self.norm(hidden_states.permute(0, 2, 3, 1)).reshape(batch, -1, channels)
+        else:
+            normed = self.norm(hidden_states).permute(0, 2, 3, 1).reshape(batch, -1, channels)
+        attended, weights = self.token_mixer(normed)  # (batch, tokens, channels)
+        attended = attended.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        hidden_states = hidden_states + self.drop_path(self.layer_scale_1 * attended)
+        hidden_states = hidden_states + self.drop_path(self.layer_scale_2 * self.feed_forward(hidden_states))
+        return hidden_states, weights
+
+
+class Downsampling(nn.Module):
+    """Halves the resolution and changes the width between stages."""
+
+    def __init__(self, config: FastViTHDConfig, in_channels: int, out_channels: int, squeeze_excite: bool):
+        super().__init__()
+        squeeze_channels = out_channels // 4 if squeeze_excite else None
+        self.large_kernel = LargeKernelConv(config, in_channels, out_channels, squeeze_channels)
+        self.pointwise = MobileOneBlock(config, out_channels, out_channels, kernel_size=1)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.pointwise(self.large_kernel(hidden_states))
+
+
+class FastViTHDStage(nn.Module):
+    """Downsampling (except in the first stage), position encoding (in attention stages), blocks."""
+
+    def __init__(self, config: FastViTHDConfig, index: int, drop_path_rates: list[float]):
+        super().__init__()
+        channels = config.hidden_sizes[index]
+        self.downsampling: Downsampling | None = None
+        if index > 0:
+            squeeze_excite = index in config.squeeze_excite_stages
+            self.downsampling = Downsampling(config, config.hidden_sizes[index - 1], channels, squeeze_excite)
+        attention = config.token_mixers[index] == "attention"
+        self.position_encoding = ConditionalPositionEncoding(config, channels) if attention else None
+        block = AttentionBlock if attention else RepMixerBlock
+        self.blocks = nn.ModuleList(block(config, channels, rate) for rate in drop_path_rates)
+
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        if self.downsampling is not None:
+            hidden_states = self.downsampling(hidden_states)
+        if self.position_encoding is not None:
+            hidden_states = self.position_encoding(hidden_states)
+        attentions = []
+        for block in self.blocks:
+            hidden_states, weights = block(hidden_states)
+            if weights is not None:
+                attentions.append(weights)
+        return hidden_states, attentions
+
+
+class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
+    """Base of the encoder's classes: loading, initialisation, and the stem and stages that they share."""
+
+    config: FastViTHDConfig
+    config_class = FastViTHDConfig
+    base_model_prefix = "vision_tower"
+    main_input_name = "pixel_values"
+    input_modalities = "image"
+    supports_gradient_checkpointing = True
+    # The encoder is often taken out of a whole FastVLM.
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(model\.)?(language_model|multi_modal_projector|mm_projector|embed_tokens|layers|norm)\.",
+        r"^lm_head\.",
+    ]
+    _no_split_modules = ["RepMixerBlock", "AttentionBlock", "MobileOneBlock", "Downsampling"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    def __init__(self, config: FastViTHDConfig):
+        super().__init__(config)
+        width = config.hidden_sizes[0]
+        scale_branch = config.stem_scale_branch
+        self.stem = nn.Sequential(
+            MobileOneBlock(config, config.num_channels, width, 3, stride=2, scale_branch=scale_branch),
+            MobileOneBlock(config, width, width, 3, stride=2, groups=width, scale_branch=scale_branch),
+            MobileOneBlock(config, width, width, 1),
+        )
+        rates = torch.linspace(0, config.drop_path_rate, sum(config.depths), device="cpu").split(config.depths)
+        self.stages = nn.ModuleList(
+            FastViTHDStage(config, index, stage_rates.tolist()) for index, stage_rates in enumerate(rates)
+        )
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.Conv2d):
+            init.kaiming_normal_(module.weight)
+        elif isinstance(module, ConvFeedForward):
+            init.normal_(module.fc1.weight, std=self.config.initializer_range)
+            init.normal_(module.fc2.weight, std=self.config.initializer_range)
+        elif isinstance(module, (RepMixer, ConditionalPositionEncoding)) and module.conv is not None:
+            # These convolutions contain the skip connection; without it, depth would drown the signal.
+            kernel = module.conv.weight
+            noise = torch.randn_like(kernel) * self.config.initializer_range
+            init.copy_(kernel, noise + identity_kernel(kernel.shape[0], kernel.shape[0], kernel.shape[-1], kernel))
+        for name in ("layer_scale", "layer_scale_1", "layer_scale_2"):
+            if isinstance(parameter := getattr(module, name, None), nn.Parameter):
+                init.constant_(parameter, self.config.layer_scale_init_value)
+        if isinstance(projection := getattr(module, "projection", None), nn.Parameter):
+            init.normal_(projection, std=projection.shape[0] ** -0.5)
+
+    def reparameterize(self):
+        """Turn the training form into the inference form, in place. Does nothing to a model that is in it already.
+
+        Eval-mode outputs stay the same up to rounding; fewer, larger operations make them about twice as fast. Batch
+        norm statistics no longer move afterwards. There is no way back, so train first.
+
+        Returns:
+            the model itself.
+        """
+        for module in list(self.modules()):
+            if isinstance(module, Reparameterizable):
+                module.reparameterize()
+            elif isinstance(module, FastViTHDBatchNorm):
+                module.frozen = True
+                module.eval()
+        self.config.reparameterized = True
+        return self
+
+    def _stage_outputs(self, pixel_values: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Feature maps of the stem and of each stage, and the attention weights of each attention block."""
+        stride = self.config.stride
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != self.config.num_channels:
+            raise ValueError(
+                f"`pixel_values` must be (images, {self.config.num_channels}, height, width), "
+                f"got {tuple(pixel_values.shape)}."
+            )
+        if pixel_values.shape[2] % stride or pixel_values.shape[3] % stride:
+            height, width = pixel_values.shape[2:]
+            raise ValueError(f"An image of {height}x{width} pixels does not fit: sides must be divisible by {stride}.")
+        weight = next(self.stem.parameters())
+        hidden_states = self.stem(pixel_values.to(weight.dtype).contiguous(memory_format=torch.channels_last))
+        outputs, attentions = [hidden_states], []
+        for stage in self.stages:
+            hidden_states, stage_attentions = stage(hidden_states)
+            outputs.append(hidden_states)
+            attentions += stage_attentions
+        return outputs, attentions
+
+
+class FastViTHDModel(FastViTHDPreTrainedModel):
+    """FastViTHD with the convolution whose output FastVLM reads and, if `config.projection_dim`, the CLIP head.
+
+    `from_pretrained` takes the encoder out of any FastVLM checkpoint: own, original (`llava_qwen2`) or upstream
+    (`fast_vlm`).
+    """
+
+    def __init__(self, config: FastViTHDConfig):
+        super().__init__(config)
+        width, features = config.hidden_sizes[-1], config.hidden_size
+        self.final_conv = MobileOneBlock(
+            config, width, features, kernel_size=3, groups=width, squeeze_channels=features // 16
+        )
+        self.projection = nn.Parameter(torch.zeros(features, config.projection_dim)) if config.projection_dim else None
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs,
+    ) -> FastViTHDModelOutput:
+        """
+        Args:
+            pixel_values (`torch.Tensor` of shape `(images, channels, height, width)`): RGB in 0..1; both sides
+                divisible by `config.stride`. Converted to the weights' dtype.
+            output_hidden_states (`bool`, *optional*): also return one feature map per stage.
+            output_attentions (`bool`, *optional*): also return attention weights (needs eager attention).
+
+        Raises:
+            ValueError: if the shape does not fit the encoder.
+            FloatingPointError: if float16 overflowed.
+        """
+        outputs, attentions = self._stage_outputs(pixel_values)
+        features = self.final_conv(outputs[-1])  # (images, hidden_size, height / stride, width / stride)
+        raise_on_float16_overflow(features)
+        pooled = features.mean((2, 3)) @ self.projection if self.projection is not None else None
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        return FastViTHDModelOutput(
+            last_hidden_state=features,
+            pooler_output=pooled,
+            hidden_states=tuple(outputs[1:]) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )
+
+
+class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):
+    """Feature maps of the stages in `config.out_features`, for detection, segmentation and the like."""
+
+    def __init__(self, config: FastViTHDConfig):
+        super().__init__(config)
+        self.num_features = [config.hidden_sizes[0], *config.hidden_sizes]
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs,
+    ) -> BackboneOutput:
+        """
+        Args:
+            pixel_values (`torch.Tensor` of shape `(images, channels, height, width)`): RGB in 0..1.
+            output_hidden_states (`bool`, *optional*): also return the stem's and every stage's feature map.
+            output_attentions (`bool`, *optional*): also return attention weights (needs eager attention).
+        """
+        outputs, attentions = self._stage_outputs(pixel_values)
+        selected = [output for name, output in zip(self.stage_names, outputs) if name in self.out_features]
+        raise_on_float16_overflow(selected[-1])
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        return BackboneOutput(
+            feature_maps=tuple(selected),  # type: ignore[arg-type]
+            hidden_states=tuple(outputs) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )
+
+
+def raise_on_float16_overflow(features: torch.Tensor) -> None:
+    """Stop where infinities appear, since a decoder would turn them into fluent nonsense. Free for other dtypes."""
+    if features.dtype != torch.float16 or torch.compiler.is_compiling() or features.is_meta:
+        return
+    if not torch.isfinite(features).all():
+        raise FloatingPointError(
+            "The vision encoder's activations exceeded float16's range (65504). Use bfloat16 or float32, or load the "
+            "model with `from_pretrained(..., dtype=torch.float16)`, which keeps the encoder in float32."
+        )
+
+
+__all__ = ["FastViTHDBackbone", "FastViTHDModel", "FastViTHDModelOutput", "FastViTHDPreTrainedModel"]
