@@ -60,7 +60,7 @@ def original_resolution(tower_name: str) -> int:
 
 
 def _from_original(config: dict[str, Any]) -> dict[str, Any]:
-    if "mm_vision_tower" not in config:
+    if not config.get("mm_vision_tower"):
         raise ValueError("This `llava_qwen2` configuration names no vision tower (`mm_vision_tower` is missing).")
     if (projector := config.get("mm_projector_type")) != "mlp2x_gelu":
         raise ValueError(f"Unknown projector {projector!r} in `mm_projector_type`. FastVLM has 'mlp2x_gelu'.")

@@ -96,7 +96,8 @@ class CheckpointLoadingMixin:
                 read from safetensors files unless `use_safetensors=False` is given.
 
         Raises:
-            ValueError: if a tensor that the model needs is missing, misshapen or truncated; the message names it.
+            ValueError: if a tensor that the model needs is missing, misshapen or truncated; the message names it. With
+                `output_loading_info=True`, missing ones are only listed there.
         """
         files: list[str] = []
         if pretrained_model_name_or_path is not None and kwargs.get("gguf_file") is None:
@@ -106,10 +107,13 @@ class CheckpointLoadingMixin:
         if names:
             config = cls._fit_config_to_tensors(pretrained_model_name_or_path, config, names, kwargs)
         return_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(  # type: ignore[misc]
-            pretrained_model_name_or_path, *model_args, config=config, output_loading_info=True, **kwargs
-        )
-        if names:
+        # Refused below with the tensors' names and shapes, which transformers only logs.
+        refuse_misshapen = not kwargs.pop("ignore_mismatched_sizes", False)
+        kwargs |= {"config": config, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)  # type: ignore[misc]
+        if refuse_misshapen and info["mismatched_keys"]:
+            _raise_on_misshapen(model, info["mismatched_keys"], pretrained_model_name_or_path)
+        if names and not return_info:  # who asks for the information decides on it
             _raise_on_missing(model, info["missing_keys"], names, pretrained_model_name_or_path)
         if reparameterize:
             model.reparameterize()
@@ -138,12 +142,20 @@ class CheckpointLoadingMixin:
         return config
 
 
+def _raise_on_misshapen(model, mismatched: Iterable[tuple], source) -> None:
+    listed = "; ".join(
+        f"{name} is {tuple(stored)} and should be {tuple(needed)}" for name, stored, needed in sorted(mismatched)
+    )
+    raise ValueError(f"{source} does not fit this configuration of {type(model).__name__}: {listed}.")
+
+
 def _raise_on_missing(model, missing: Iterable[str], names: set[str], source) -> None:
     """Raise if the checkpoint lacks tensors that it should have; a base model's may lack what only the head has."""
     prefix = f"{model.base_model_prefix}."
-    is_base_checkpoint = not any(name.startswith(prefix) for name in names)
-    missing = sorted(name for name in missing if name.startswith(prefix) or not is_base_checkpoint)
-    if missing:
+    has_head = model.base_model is not model
+    if has_head and not any(name.startswith(prefix) for name in names):
+        missing = [name for name in missing if name.startswith(prefix)]
+    if missing := sorted(missing):
         listed = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
         raise ValueError(f"{source} lacks tensors that {type(model).__name__} needs: {listed}.")
 

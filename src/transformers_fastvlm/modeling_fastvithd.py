@@ -145,7 +145,7 @@ class MobileOneBlock(Reparameterizable):
         if self.conv is None:
             has_skip = in_channels == out_channels and stride == 1
             has_scale = scale_branch and kernel_size > 1
-            pointwise = {**self.geometry, "kernel_size": 1, "padding": 0}
+            pointwise = {**self.geometry, "kernel_size": 1, "padding": 0, "stride": 1}
             self.conv_branch = FastViTHDConvNorm(config, **self.geometry)
             self.scale_branch = FastViTHDConvNorm(config, **pointwise) if has_scale else None
             self.skip_branch = FastViTHDBatchNorm(config, in_channels) if has_skip else None
@@ -155,7 +155,9 @@ class MobileOneBlock(Reparameterizable):
     def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
         output = self.conv_branch(hidden_states)
         if self.scale_branch is not None:
-            output = output + self.scale_branch(hidden_states)
+            # The stride is taken beforehand: oneDNN crashes in the backward of strided 1x1 channels-last convolutions.
+            stride = self.geometry["stride"]
+            output = output + self.scale_branch(hidden_states[:, :, ::stride, ::stride])
         if self.skip_branch is not None:
             output = output + self.skip_branch(hidden_states)
         return output
@@ -349,9 +351,7 @@ class FastViTHDAttention(nn.Module):
         batch, tokens, channels = hidden_states.shape
         qkv = self.qkv(hidden_states).view(batch, tokens, 3, -1, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, tokens, head_dim)
-        attention: Callable = eager_attention
-        if self.config._attn_implementation not in (None, "eager"):
-            attention = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         output, weights = attention(
             self,
             query,

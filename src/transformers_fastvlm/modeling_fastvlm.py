@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, GenerationMixin, PreTrainedModel
+from transformers import AutoModel, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
@@ -183,16 +183,6 @@ class FastVLMModel(FastVLMPreTrainedModel):
             _raise_on_mismatch(int(mask.sum()), features)
         return inputs_embeds.masked_scatter(mask.unsqueeze(-1), features.to(inputs_embeds.device, inputs_embeds.dtype))
 
-    def _raise_on_long_prompt(self, positions: int) -> None:
-        text_config = self.config.text_config
-        rope = getattr(text_config, "rope_parameters", None) or {}
-        context = getattr(text_config, "max_position_embeddings", None)
-        if context is not None and positions > context * max(1, rope.get("factor") or 1):
-            raise ValueError(
-                f"The prompt has {positions} tokens, visual ones included, but the decoder's context is {context}. "
-                "Shorten the text, or lower the images' resolution or number of tiles."
-            )
-
     @can_return_tuple
     def forward(
         self,
@@ -217,7 +207,7 @@ class FastVLMModel(FastVLMPreTrainedModel):
             attention_mask, position_ids, past_key_values, **kwargs: as the decoder takes them.
 
         Raises:
-            ValueError: if images and placeholders do not match, or the prompt is longer than the decoder's context.
+            ValueError: if there are images and they do not match the placeholders.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either `input_ids` or `inputs_embeds`.")
@@ -226,7 +216,6 @@ class FastVLMModel(FastVLMPreTrainedModel):
             raise ValueError("Give either `pixel_values` or `mm_encoder_outputs`, not both.")
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-        self._raise_on_long_prompt(inputs_embeds.shape[1])
 
         if pixel_values is not None:
             encoded = self.get_image_features(pixel_values, return_dict=True)
@@ -236,8 +225,6 @@ class FastVLMModel(FastVLMPreTrainedModel):
             assert features is not None
             prompt_length = encoded.get("prompt_length")
             inputs_embeds = self.insert_image_features(input_ids, inputs_embeds, features, prompt_length)
-        elif input_ids is not None and _is_start(past_key_values) and not torch.compiler.is_compiling():
-            _raise_on_mismatch(int((input_ids == self.config.image_token_id).sum()), None)
 
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
@@ -259,6 +246,16 @@ class FastVLMModel(FastVLMPreTrainedModel):
 def _is_start(past_key_values: Cache | None) -> bool:
     """Whether this is a prompt's beginning. Later, a placeholder's id can only be one that the decoder made up."""
     return past_key_values is None or int(past_key_values.get_seq_length()) == 0
+
+
+def _raise_on_long_prompt(text_config: PretrainedConfig, positions: int) -> None:
+    rope = getattr(text_config, "rope_parameters", None) or {}
+    context = getattr(text_config, "max_position_embeddings", None)
+    if context is not None and positions > context * max(1, rope.get("factor") or 1):
+        raise ValueError(
+            f"The prompt has {positions} tokens, visual ones included, but the decoder's context is {context}. "
+            "Shorten the text, or lower the images' resolution or number of tiles."
+        )
 
 
 def _raise_on_mismatch(placeholders: int, features: torch.Tensor | None) -> None:
@@ -319,7 +316,14 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, GenerationMixin):
                 no loss is wanted. Not shifted: the loss shifts them.
             logits_to_keep (`int` or `torch.Tensor`, defaults to 0): compute scores for the last so many positions
                 only, or for those listed; 0 means all.
+
+        Raises:
+            ValueError: if images and placeholders do not match, or, with `labels`, if there are placeholders without
+                image or the text is longer than the decoder's context (so does `generate`).
         """
+        if labels is not None:
+            has_images = pixel_values is not None or mm_encoder_outputs is not None
+            self._raise_on_bad_prompt(input_ids, inputs_embeds, has_images, past_key_values)
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
@@ -347,6 +351,15 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, GenerationMixin):
             image_hidden_states=outputs.image_hidden_states,
         )
 
+    def _raise_on_bad_prompt(self, input_ids, inputs_embeds, has_images: bool, past_key_values: Cache | None) -> None:
+        """Refuse what would be answered wrongly in silence: placeholders without image, text past the context."""
+        if not _is_start(past_key_values) or torch.compiler.is_compiling():
+            return
+        prompt = input_ids if inputs_embeds is None else inputs_embeds
+        _raise_on_long_prompt(self.config.text_config, prompt.shape[1])
+        if inputs_embeds is None and not has_images:
+            _raise_on_mismatch(int(self.model.get_placeholder_mask(input_ids).sum()), None)
+
     def adjust_generation_fn(self, *args, **kwargs) -> None:
         # A checkpoint's generation file may name no stop token (the original) or the wrong one (upstream).
         super().adjust_generation_fn(*args, **kwargs)
@@ -360,6 +373,9 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, GenerationMixin):
     def prepare_inputs_for_generation(
         self, input_ids, inputs_embeds=None, is_first_iteration: bool = False, **kwargs
     ) -> dict[str, Any]:
+        # The assistant in assisted decoding is never told about its first iteration; its cache tells.
+        cache = kwargs.get("past_key_values")
+        is_first_iteration = is_first_iteration or (cache is not None and _is_start(cache))
         inputs = super().prepare_inputs_for_generation(
             input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
         )
@@ -377,6 +393,7 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, GenerationMixin):
         pixel_values = model_kwargs.pop("pixel_values", None)
         if encoded is None and pixel_values is not None:
             encoded = self.get_image_features(pixel_values, return_dict=True)
+        self._raise_on_bad_prompt(input_ids, embeds, encoded is not None, model_kwargs.get("past_key_values"))
         if encoded is not None:
             features = encoded.pooler_output
             if expand_size > 1:

@@ -1,0 +1,68 @@
+import pytest
+from transformers import AutoConfig, LlamaConfig
+
+from tiny_models import tiny_config
+from transformers_fastvlm import FastViTHDConfig, FastVLMConfig
+from transformers_fastvlm.configuration_fastvlm import FASTVITHD_FAMILY
+
+
+def test_defaults_are_fastvithd_and_fastvlm_0_5b():
+    config = FastVLMConfig()
+    assert config.vision_config.depths == [2, 12, 24, 4, 2]
+    assert (config.vision_config.stride, config.vision_config.hidden_size) == (64, 3072)
+    assert (config.text_config.model_type, config.text_config.hidden_size) == ("qwen2", 896)
+    assert (config.image_token_id, config.image_seq_length) == (151646, 256)
+    assert not config.tie_word_embeddings
+
+
+@pytest.mark.parametrize(("resolution", "tokens"), [(256, 16), (512, 64), (768, 144), (1024, 256), (1536, 576)])
+def test_visual_tokens_per_resolution(resolution, tokens):
+    assert FastVLMConfig(vision_config={"image_size": resolution}).image_seq_length == tokens
+
+
+@pytest.mark.parametrize(("size", "stride"), [("mci0", 32), ("mci2", 32), ("mci3", 64), ("mci4", 64)])
+def test_strides_of_the_family(size, stride):
+    assert FastViTHDConfig(**FASTVITHD_FAMILY[size]).stride == stride
+
+
+def test_saved_and_loaded_configuration_is_equal(tmp_path):
+    config = tiny_config({"out_features": ["stage2", "stage4"]})
+    config.save_pretrained(tmp_path)
+    for loaded in (FastVLMConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert loaded.to_diff_dict() == config.to_diff_dict()
+    vision = FastViTHDConfig.from_pretrained(tmp_path)
+    assert vision.hidden_sizes == config.vision_config.hidden_sizes
+    assert vision.out_features == ["stage2", "stage4"]
+
+
+def test_any_decoder_configuration_is_taken():
+    config = FastVLMConfig(text_config=LlamaConfig(vocab_size=200), image_token_id=7)
+    assert FastVLMConfig(**config.to_dict()).text_config.model_type == "llama"
+
+
+def test_tied_decoder_ties_the_whole():
+    assert FastVLMConfig(
+        text_config={"vocab_size": 200, "tie_word_embeddings": True}, image_token_id=7
+    ).tie_word_embeddings
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"depths": [1, 1]}, "one entry per stage"),
+        ({"token_mixers": ["pooling"] * 5}, "'repmixer' and 'attention', got 'pooling'"),
+        ({"hidden_sizes": [96, 192, 384, 770, 1536]}, "770 channels cannot be split"),
+        ({"squeeze_excite_stages": [0]}, "squeeze_excite_stages"),
+        ({"drop_path_rate": 1.0}, "drop_path_rate"),
+        ({"attention_norm": "instance_norm"}, "attention_norm"),
+        ({"out_features": ["stage9"]}, "stage9"),
+    ],
+)
+def test_impossible_encoders_are_refused(values, message):
+    with pytest.raises(Exception, match=message):
+        FastViTHDConfig(**values)
+
+
+def test_placeholder_outside_the_vocabulary_is_refused():
+    with pytest.raises(Exception, match="image_token_id=300.*vocabulary of 200"):
+        FastVLMConfig(text_config={"vocab_size": 200}, image_token_id=300)

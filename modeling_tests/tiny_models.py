@@ -1,0 +1,67 @@
+"""Tiny random models for tests, and what fills them with weights that make errors visible."""
+
+import torch
+from torch import nn
+
+from transformers_fastvlm import FastViTHDConfig, FastVLMConfig, FastVLMForConditionalGeneration
+
+IMAGE_TOKEN_ID = 99
+# At 128 pixels and stride 64, an image has 2 x 2 visual tokens.
+TOKENS_PER_IMAGE = 4
+
+
+def tiny_vision_config(**changes) -> FastViTHDConfig:
+    values = {
+        "depths": [1, 1, 2, 1, 1],
+        "hidden_sizes": [8, 16, 32, 32, 64],
+        "image_size": 128,
+        "projection_dim": 24,
+        "layer_scale_init_value": 0.5,
+    }
+    return FastViTHDConfig(**(values | changes))
+
+
+def tiny_config(vision: dict | None = None, **text) -> FastVLMConfig:
+    values = {
+        "vocab_size": 120,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+        "bos_token_id": None,
+    }
+    return FastVLMConfig(
+        vision_config=tiny_vision_config(**(vision or {})), text_config=values | text, image_token_id=IMAGE_TOKEN_ID
+    )
+
+
+@torch.no_grad()
+def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Weights of unit gain everywhere and non-trivial batch norm statistics, so that no part hides behind zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        values = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim == 1 and name.endswith("weight"):
+            parameter.copy_(1 + 0.2 * values)
+        elif "layer_scale" in name:
+            parameter.copy_(0.4 + 0.1 * values)
+        elif parameter.ndim == 1:
+            parameter.copy_(0.1 * values)
+        else:
+            fan_in = parameter.shape[0] if name.endswith("projection") else parameter[0].numel()
+            parameter.copy_(values / fan_in**0.5)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator))
+        elif name.endswith("running_var"):
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
+    return model
+
+
+def tiny_model(seed: int = 0, vision: dict | None = None, **text) -> FastVLMForConditionalGeneration:
+    model = FastVLMForConditionalGeneration(tiny_config(vision, **text)).eval()
+    return randomize(model, seed)
