@@ -4,8 +4,11 @@
 
 from .auto import AutoModelForVision2Seq, register, register_upstream
 from .configuration_fastvlm import FastViTHDConfig, FastVLMConfig
+from .image_processing_fastvlm import FastVLMImageProcessor
+from .image_processing_pil_fastvlm import FastVLMImageProcessorPil
 from .modeling_fastvithd import FastViTHDBackbone, FastViTHDModel
 from .modeling_fastvlm import FastVLMForConditionalGeneration, FastVLMModel
+from .processing_fastvlm import FastVLMProcessor
 
 register()
 
@@ -13,7 +16,10 @@ __all__ = [
     "AutoModelForVision2Seq",
     "FastVLMConfig",
     "FastVLMForConditionalGeneration",
+    "FastVLMImageProcessor",
+    "FastVLMImageProcessorPil",
     "FastVLMModel",
+    "FastVLMProcessor",
     "FastViTHDBackbone",
     "FastViTHDConfig",
     "FastViTHDModel",

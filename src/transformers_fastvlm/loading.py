@@ -13,12 +13,12 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 
 from .checkpoint_formats import DEFAULT_IMAGE_TOKEN_ID, IMAGE_TOKEN, has_training_form
 
-_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
 def _hub_file(source: str | os.PathLike, name: str, arguments: dict[str, Any]) -> str | None:
     """Local path of a file of a folder or Hub repository, `None` if there is no such file."""
-    hub_arguments = {key: arguments[key] for key in _HUB_ARGUMENTS if arguments.get(key) is not None}
+    hub_arguments = {key: arguments[key] for key in HUB_ARGUMENTS if arguments.get(key) is not None}
     return cached_file(
         source,
         name,
@@ -129,7 +129,7 @@ class CheckpointLoadingMixin:
             config = copy.deepcopy(config)
         else:
             kept = {key: kwargs.pop(key) for key in ("attn_implementation", "dtype", "torch_dtype") if key in kwargs}
-            hub_arguments = {key: kwargs[key] for key in _HUB_ARGUMENTS if kwargs.get(key) is not None}
+            hub_arguments = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
             config, unused = cls.config_class.from_pretrained(  # type: ignore[attr-defined]
                 config or source, return_unused_kwargs=True, **kwargs
             )

@@ -1,0 +1,231 @@
+"""The encoder benchmark: its arithmetic, structure and errors. No test looks at how long anything took."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from tiny_models import tiny_vision_config
+from transformers_fastvlm import FastViTHDModel
+from transformers_fastvlm.benchmark import encoder, report, timing
+from transformers_fastvlm.benchmark.encoder import (
+    EncoderBenchmark,
+    EncoderBenchmarkConfig,
+    EncoderPoint,
+    MissingPeerError,
+    run_encoder_benchmark,
+    shortfalls,
+)
+from transformers_fastvlm.benchmark.machine import Machine, describe_machine
+from transformers_fastvlm.benchmark.timing import Timing, interleaved_latencies, pairwise_ratio
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def twin(monkeypatch):
+    """A peer that is ours once more and needs nothing installed."""
+
+    def build(ours):
+        copy = AutoModel.from_config(ours.config, dtype=ours.dtype).eval()
+        copy.load_state_dict(ours.state_dict())
+        return copy
+
+    monkeypatch.setitem(encoder.PEERS, "twin", encoder.Peer(requires="torch", extra="bench", build=build))
+    return "twin"
+
+
+def tiny_benchmark_config(**changes) -> EncoderBenchmarkConfig:
+    values = {
+        "resolutions": (64, 128),
+        "dtypes": ("float32", "bfloat16"),
+        "repetitions": 3,
+        "warmup": 1,
+        "peers": (),
+        "encoder": tiny_vision_config(),
+    }
+    return EncoderBenchmarkConfig(**(values | changes))
+
+
+def made_up_benchmark(twin: str) -> EncoderBenchmark:
+    timings = {"ours": Timing((0.1, 0.2, 0.4), 3 * 2**20), twin: Timing((0.2, 0.2, 0.2))}
+    return EncoderBenchmark(
+        machine=Machine("A processor", ("avx2",), "cpu", 2, {"torch": "2.0"}),
+        config=tiny_benchmark_config(resolutions=(64,), dtypes=("float32",), batch_size=4, peers=(twin,)),
+        points=[EncoderPoint(64, "float32", 4, timings)],
+        differences={"float32": {twin: 1.5e-6}},
+    )
+
+
+def test_ratio_is_the_median_of_pairs():
+    # Medians alone, 4 / 2, would let the drift between the pairs in.
+    assert pairwise_ratio(peer=(3, 4, 10), ours=(1, 4, 2)) == 3
+    with pytest.raises(ValueError, match="2 and 1"):
+        pairwise_ratio((1, 2), (1,))
+
+
+def test_median_and_quartiles():
+    seconds = Timing((5.0, 1.0, 2.0, 4.0, 3.0))
+    assert (seconds.median, seconds.quartiles) == (3.0, (2.0, 4.0))
+    assert Timing((7.0,)).quartiles == (7.0, 7.0)
+    with pytest.raises(ValueError, match="at least one"):
+        Timing(())
+
+
+def test_calls_take_turns_and_warm_up_is_not_counted():
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "ab"}
+    latencies = interleaved_latencies(calls, repetitions=2, warmup=1, device=CPU)
+    assert order == ["a", "b"] * 3
+    assert {name: len(values) for name, values in latencies.items()} == {"a": 2, "b": 2}
+
+
+def test_peak_memory_sees_what_a_call_frees_again():
+    peak = timing.call_peak_memory(lambda: torch.ones(64 * 2**20, dtype=torch.uint8), CPU)
+    if peak is None:
+        pytest.skip("this platform does not tell a process's peak memory")
+    assert 60 * 2**20 < peak < 100 * 2**20
+    assert timing.call_peak_memory(lambda: None, CPU) < 4 * 2**20
+
+
+def test_thread_count_is_put_back():
+    before = torch.get_num_threads()
+    with timing.thread_count(before + 1):
+        assert torch.get_num_threads() == before + 1
+        assert describe_machine(CPU).threads == before + 1
+    assert torch.get_num_threads() == before
+
+
+def test_every_dtype_and_resolution_is_timed(twin):
+    messages = []
+    benchmark = run_encoder_benchmark(tiny_benchmark_config(peers=(twin,), batch_size=2), messages.append)
+    assert [(point.dtype, point.resolution) for point in benchmark.points] == [
+        ("float32", 64),
+        ("float32", 128),
+        ("bfloat16", 64),
+        ("bfloat16", 128),
+    ]
+    for point in benchmark.points:
+        assert list(point.timings) == ["ours", twin]
+        assert all(len(each.seconds) == 3 for each in point.timings.values())
+        assert point.images_per_second() == 2 / point.timings["ours"].median
+    assert benchmark.differences == {"float32": {twin: 0.0}, "bfloat16": {twin: 0.0}}
+    assert len(messages) == 6
+
+
+def test_another_answer_shows_as_a_difference(twin, monkeypatch):
+    def build(ours):
+        other = encoder.build_ours(ours.config, ours.dtype)
+        other.final_conv.conv.weight.data.mul_(2)
+        return other
+
+    monkeypatch.setitem(encoder.PEERS, twin, dataclasses.replace(encoder.PEERS[twin], build=build))
+    config = tiny_benchmark_config(resolutions=(64,), dtypes=("float32",), repetitions=1, peers=(twin,))
+    assert run_encoder_benchmark(config).differences["float32"][twin] > 0.1
+
+
+@torch.no_grad()
+def test_upstream_is_transformers_own_tower_with_our_weights():
+    pytest.importorskip("timm", reason="upstream's vision tower needs timm; the `bench` extra installs it")
+    ours = encoder.build_ours(tiny_vision_config(hidden_sizes=[32, 32, 64, 64, 128]), torch.float32)
+    upstream = encoder.build_upstream(ours)
+    assert type(upstream).__name__ == "TimmWrapperModel"
+    assert not ours.training
+    assert not upstream.training
+    images = encoder.random_images(2, 128, torch.float32, CPU)
+    assert encoder.measure_differences({"ours": ours, "upstream": upstream}, images)["upstream"] < 1e-4
+
+
+def test_the_default_encoder_is_the_whole_fastvithd_in_its_inference_form():
+    config = EncoderBenchmarkConfig(peers=()).encoder
+    with torch.device("meta"):
+        model = FastViTHDModel(config)
+    assert config.reparameterized
+    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(125.1e6, rel=0.005)
+
+
+def test_our_weights_are_the_same_at_every_call_and_leave_the_generator_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    first, second = (encoder.build_ours(tiny_vision_config(), torch.float32).state_dict() for _ in range(2))
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resolutions": (100,)}, r"multiples of 64, got \[100\]"),
+        ({"resolutions": (0,)}, "multiples of 64"),
+        ({"resolutions": ()}, "multiples of 64"),
+        ({"dtypes": ("int8",)}, "Unknown dtype 'int8'; known: float32"),
+        ({"dtypes": ()}, "at least one dtype"),
+        ({"peers": ("onnx",)}, "Unknown peer 'onnx'; known: upstream"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
+        ({"repetitions": 0}, "repetitions"),
+        ({"warmup": -1}, "warmup"),
+        ({"threads": 0}, "threads"),
+        ({"device": "abacus"}, "Device 'abacus' cannot be used"),
+    ],
+)
+def test_impossible_configurations_are_errors(changes, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_benchmark_config(**changes)
+
+
+def test_a_missing_peer_names_the_extra(monkeypatch):
+    absent = dataclasses.replace(encoder.PEERS["upstream"], requires="no_such_module")
+    monkeypatch.setitem(encoder.PEERS, "upstream", absent)
+    with pytest.raises(MissingPeerError, match=r'pip install "transformers-fastvlm\[bench\]"'):
+        tiny_benchmark_config(peers=("upstream",))
+
+
+def test_shortfalls_name_the_point_and_the_ratio(twin):
+    benchmark = made_up_benchmark(twin)
+    assert benchmark.points[0].ratio(twin) == 1
+    assert shortfalls(benchmark) == []
+    assert shortfalls(benchmark, least_ratio=1.5) == ["64² float32: 1.00 × twin, wanted 1.50 ×"]
+
+
+def test_table_has_the_medians_the_ratio_and_the_memory(twin):
+    from rich.console import Console
+
+    console = Console(width=119)
+    with console.capture() as capture:
+        report.print_encoder_benchmark(made_up_benchmark(twin), console)
+    text = capture.get()
+    row = next(line for line in text.splitlines() if "64²" in line)
+    cells = [cell.strip() for cell in row.strip().strip("|").split("|")]
+    assert cells == ["64²", "float32", "200.0 ± 75.0", "200.0 ± 0.0", "1.00", "20.00", "3", "–"]
+    assert "A processor (avx2), 2 threads, device cpu" in text
+    assert "1.5e-06" in text
+
+
+def test_json_has_every_measurement(twin, tmp_path):
+    benchmark = made_up_benchmark(twin)
+    report.write_json(report.encoder_benchmark_dict(benchmark), tmp_path / "result.json")
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["benchmark"] == "encoder"
+    assert result["machine"]["cpu_flags"] == ["avx2"]
+    assert result["config"]["batch_size"] == 4
+    assert result["config"]["encoder"]["depths"] == [1, 1, 2, 1, 1]
+    assert result["relative_differences"] == {"float32": {twin: 1.5e-6}}
+    (point,) = result["points"]
+    assert point["timings"]["ours"] == {
+        "median_s": 0.2,
+        "quartiles_s": pytest.approx([0.15, 0.3]),
+        "seconds": [0.1, 0.2, 0.4],
+        "peak_memory_bytes": 3 * 2**20,
+    }
+    assert point["ratios"] == {twin: 1.0}
+    assert point["images_per_second"]["ours"] == pytest.approx(20)
+
+
+def test_machine_names_what_the_numbers_depend_on():
+    machine = describe_machine(CPU, packages=("torch", "no-such-package"))
+    assert machine.cpu
+    assert machine.device == "cpu"
+    assert set(machine.versions) == {"python", "torch"}

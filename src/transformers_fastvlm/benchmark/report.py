@@ -1,0 +1,115 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmark results as tables for people and JSON for machines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .encoder import OURS, EncoderBenchmark, EncoderPoint
+from .machine import Machine
+from .timing import Timing
+
+
+def machine_lines(machine: Machine) -> list[str]:
+    """The header of every benchmark: processor, device, threads, versions."""
+    flags = f" ({', '.join(machine.cpu_flags)})" if machine.cpu_flags else ""
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    return [f"{machine.cpu}{flags}, {machine.threads} threads, device {machine.device}", versions]
+
+
+def milliseconds(timing: Timing) -> str:
+    """Median, and half the distance between the quartiles."""
+    first, third = timing.quartiles
+    return f"{timing.median * 1e3:.1f} ± {(third - first) / 2 * 1e3:.1f}"
+
+
+def mebibytes(count: int | None) -> str:
+    return "–" if count is None else f"{count / 2**20:.0f}"
+
+
+def encoder_table(benchmark: EncoderBenchmark) -> Table:
+    """One Markdown row per point; per encoder latency and memory, per peer the ratio of its latency to ours."""
+    names = (OURS, *benchmark.config.peers)
+    table = Table(box=box.MARKDOWN)
+    table.add_column("pixels", justify="right", overflow="fold")
+    table.add_column("dtype", overflow="fold")
+    for name in names:
+        table.add_column(f"{name} ms", justify="right", overflow="fold")
+    for peer in benchmark.config.peers:
+        table.add_column(f"{peer}/ours", justify="right", style="bold", overflow="fold")
+    table.add_column("images/s", justify="right", overflow="fold")
+    for name in names:
+        table.add_column(f"{name} MiB", justify="right", overflow="fold")
+    for point in benchmark.points:
+        table.add_row(
+            f"{point.resolution}²",
+            point.dtype,
+            *(milliseconds(point.timings[name]) for name in names),
+            *(f"{point.ratio(peer):.2f}" for peer in benchmark.config.peers),
+            f"{point.images_per_second():.2f}",
+            *(mebibytes(point.timings[name].peak_memory) for name in names),
+        )
+    return table
+
+
+def print_encoder_benchmark(benchmark: EncoderBenchmark, console: Console) -> None:
+    for line in machine_lines(benchmark.machine):
+        console.print(line, highlight=False)
+    console.print(encoder_table(benchmark))
+    config = benchmark.config
+    console.print(
+        f"ms: median ± half the interquartile range of {config.repetitions} calls, batch {config.batch_size}; ratio: "
+        "median of pairs; images/s: ours; MiB: what one call needs at its peak beyond the weights.",
+        highlight=False,
+    )
+    for dtype, differences in benchmark.differences.items():
+        for peer, difference in differences.items():
+            console.print(
+                f"Feature maps of the same weights, {config.resolutions[0]}², {dtype}: {peer} differs from ours by at "
+                f"most {difference:.1e} of the largest value.",
+                highlight=False,
+            )
+
+
+def _timing_dict(timing: Timing) -> dict[str, Any]:
+    return {
+        "median_s": timing.median,
+        "quartiles_s": list(timing.quartiles),
+        "seconds": list(timing.seconds),
+        "peak_memory_bytes": timing.peak_memory,
+    }
+
+
+def _point_dict(point: EncoderPoint) -> dict[str, Any]:
+    return {
+        "resolution": point.resolution,
+        "dtype": point.dtype,
+        "batch_size": point.batch_size,
+        "timings": {name: _timing_dict(timing) for name, timing in point.timings.items()},
+        "ratios": {peer: point.ratio(peer) for peer in point.timings if peer != OURS},
+        "images_per_second": {name: point.images_per_second(name) for name in point.timings},
+    }
+
+
+def encoder_benchmark_dict(benchmark: EncoderBenchmark) -> dict[str, Any]:
+    """The whole result, every repetition included, of types that JSON has. Times in seconds, memory in bytes."""
+    config, machine = benchmark.config, benchmark.machine
+    return {
+        "benchmark": "encoder",
+        "machine": {**vars(machine), "cpu_flags": list(machine.cpu_flags)},
+        "config": {
+            **{name: value for name, value in vars(config).items() if name != "encoder"},
+            "encoder": config.encoder.to_diff_dict(),
+        },
+        "points": [_point_dict(point) for point in benchmark.points],
+        "relative_differences": benchmark.differences,
+    }
+
+
+def write_json(result: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,93 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""The `fastvlm` command. Every sub-command only reads its arguments and calls the capability behind it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(help="FastVLM for Hugging Face Transformers.", no_args_is_help=True, add_completion=False)
+bench = typer.Typer(help="Time FastVLM beside other ways to run it.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@app.callback()
+def main() -> None:
+    """FastVLM for Hugging Face Transformers."""
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The parts of a comma-separated list, without the empty ones."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def integers_in(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in names_in(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a comma-separated list of whole numbers.") from error
+
+
+def console() -> Console:
+    """Where results go: as wide as the terminal, or wide enough for a table in a file or pipe."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=119)
+
+
+@bench.command()
+def encoder(
+    resolutions: Annotated[str, typer.Option(help="Sides of the square images, pixels.")] = "256,512,1024",
+    dtypes: Annotated[str, typer.Option(help="Of float32, bfloat16, float16.")] = "float32,bfloat16",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per call.")] = 1,
+    repetitions: Annotated[int, typer.Option(min=1, help="Measured calls per encoder and point.")] = 10,
+    warmup: Annotated[int, typer.Option(min=0, help="Unmeasured calls before them.")] = 2,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: PyTorch's choice]")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            help="Of upstream (transformers' own, through timm); 'none' for ours alone. [default: installed]"
+        ),
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Also write every measurement here.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Fail if ours is slower than a peer at any point.")] = False,
+) -> None:
+    """Latency of the vision encoder: ours and upstream's, same random weights, taking turns in one process."""
+    from .benchmark import encoder as subject
+    from .benchmark import report
+
+    errors = Console(stderr=True)
+    # What --check compares with is asked for, even if nothing names it.
+    chosen = tuple(subject.PEERS) if peers is None else names_in(peers) if peers != "none" else ()
+    if check and not chosen:
+        raise typer.BadParameter("--check compares with a peer, so it needs one in --peers.")
+    if peers is None and not check:
+        for name in chosen:
+            if not subject.PEERS[name].installed:
+                errors.print(f"Timing ours alone. {subject.PEERS[name].how_to_install(name)}", markup=False)
+        chosen = tuple(name for name in chosen if subject.PEERS[name].installed)
+    if json_path is not None and not json_path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--json: there is no folder {json_path.absolute().parent}.")
+    try:
+        config = subject.EncoderBenchmarkConfig(
+            resolutions=integers_in(resolutions),
+            dtypes=names_in(dtypes),
+            batch_size=batch_size,
+            repetitions=repetitions,
+            warmup=warmup,
+            threads=threads,
+            device=device,
+            peers=chosen,
+        )
+    except (ValueError, subject.MissingPeerError) as error:
+        raise typer.BadParameter(str(error)) from error
+    with errors.status("starting") as status:
+        result = subject.run_encoder_benchmark(config, progress=status.update)
+    report.print_encoder_benchmark(result, console())
+    if json_path is not None:
+        report.write_json(report.encoder_benchmark_dict(result), json_path)
+    if check and (slower := subject.shortfalls(result)):
+        errors.print("Ours is slower:\n" + "\n".join(slower), markup=False)
+        raise typer.Exit(1)

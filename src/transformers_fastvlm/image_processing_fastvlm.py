@@ -1,0 +1,180 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Image processor on torchvision: the original's preprocessing to within 2/255, on any device."""
+
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from transformers.image_processing_backends import TorchvisionBackend
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import ChannelDimension, SizeDict
+from transformers.processing_utils import Unpack
+from transformers.utils import requires_backends
+
+from .image_processing_base import (
+    AnyImage,
+    FastVLMImageProcessorKwargs,
+    FastVLMImageProcessorMixin,
+    fit_within,
+    is_channels_first,
+    pixel_factor,
+    select_grid,
+    square_side,
+    to_rgb,
+    upright,
+)
+
+# Rows padded at a time, so that the padded square of a tall image never exists as a whole.
+_STRIP_ROWS = 1024
+
+
+class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
+    """FastVLM's image processor on torchvision. See [`FastVLMImageProcessorKwargs`] for its options."""
+
+    valid_kwargs = FastVLMImageProcessorKwargs
+
+    def __init__(self, **kwargs: Unpack[FastVLMImageProcessorKwargs]):
+        requires_backends(self, ["torchvision"])
+        super().__init__(**kwargs)
+
+    def process_image(  # type: ignore[override]
+        self,
+        image: AnyImage,
+        do_convert_rgb: bool | None = None,
+        input_data_format: str | ChannelDimension | None = None,
+        device: torch.device | str | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """One image as a uint8 tensor of shape (channels, height, width) on `device`, RGB with `do_convert_rgb`."""
+        if isinstance(image, PIL.Image.Image):
+            image = np.array(to_rgb(image) if do_convert_rgb else upright(image))
+            input_data_format = ChannelDimension.LAST
+        if isinstance(image, np.ndarray):
+            image = torch.from_numpy(image.astype(image.dtype.newbyteorder("="), copy=False))
+        image = image.detach().to(device)
+        if image.ndim == 2:
+            image, input_data_format = image[None], ChannelDimension.FIRST
+        if not is_channels_first(image.shape, input_data_format):
+            image = image.permute(2, 0, 1)
+        image = _to_uint8(image)
+        if do_convert_rgb:
+            image = image[:3] if len(image) > 2 else image[:1].repeat(3, 1, 1)
+        return image
+
+    def pad_to_square(self, image: torch.Tensor, background_color: int | tuple[int, ...] = 0) -> torch.Tensor:
+        """The image, (channels, height, width), in the middle of a square of its longer side."""
+        side = max(image.shape[-2:])
+        return _on_canvas(image, side, side, background_color)
+
+    def _preprocess(  # type: ignore[override]
+        self,
+        images: list[torch.Tensor],
+        *,
+        do_resize: bool,
+        size: SizeDict,
+        resample: Any,
+        do_center_crop: bool,
+        crop_size: SizeDict,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: float | list[float],
+        image_std: float | list[float],
+        do_pad: bool | None,
+        return_tensors: str | None,
+        do_tile: bool | None = None,
+        image_grid_pinpoints: list[list[int]] | None = None,
+        background_color: int | tuple[int, ...] = 0,
+        **kwargs,
+    ) -> BatchFeature:
+        side = square_side(size)
+        pixel_values: list[torch.Tensor] = []
+        num_crops: list[int] = []
+        for image in images:
+            if do_tile:
+                crops = self._tiles(image, side, image_grid_pinpoints, resample, background_color)
+            elif do_pad and do_resize:
+                crops = self._resize_padded(image, side, resample, background_color)[None]
+            else:
+                padded = self.pad_to_square(image, background_color) if do_pad else image
+                crops = (self.resize(padded, SizeDict(shortest_edge=side), resample) if do_resize else padded)[None]
+            if do_center_crop:
+                crops = self.center_crop(crops, crop_size)
+            num_crops.append(len(crops))
+            pixel_values += self.rescale_and_normalize(
+                crops, do_rescale, rescale_factor, do_normalize, image_mean, image_std
+            )
+        data: dict[str, Any] = {"pixel_values": pixel_values} | ({"num_crops": num_crops} if do_tile else {})
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    def _resize_to(self, image: torch.Tensor, height: int, width: int, resample: Any) -> torch.Tensor:
+        if image.shape[-2:] == (height, width):
+            return image
+        return self.resize(image, SizeDict(height=height, width=width), resample)
+
+    def _resize_padded(
+        self, image: torch.Tensor, side: int, resample: Any, background_color: int | tuple[int, ...]
+    ) -> torch.Tensor:
+        """The image padded to a centred square, then resized: (channels, height, width) to (channels, side, side).
+
+        Rows and columns are resized one after the other, as torchvision does it itself, so that no padded square is
+        needed: a wide image needs no padding until its rows are short, a tall one only in strips of rows.
+        """
+        height, width = image.shape[-2:]
+        long = max(height, width)
+        strips = [image] if width == long else image.split(_STRIP_ROWS, dim=-2)
+        rows = [
+            self._resize_to(
+                _on_canvas(strip, strip.shape[-2], long, background_color), strip.shape[-2], side, resample
+            )
+            for strip in strips
+        ]
+        square = _on_canvas(torch.cat(rows, dim=-2), long, side, background_color)
+        return self._resize_to(square, side, side, resample)
+
+    def _tiles(
+        self,
+        image: torch.Tensor,
+        side: int,
+        pinpoints: list[list[int]] | None,
+        resample: Any,
+        background_color: int | tuple[int, ...],
+    ) -> torch.Tensor:
+        """The image squeezed, then the tiles of the best grid, row by row: (crops, channels, side, side)."""
+        height, width = image.shape[-2:]
+        grid_height, grid_width = select_grid(height, width, pinpoints or [[2 * side, 2 * side]])
+        fitted = self._resize_to(image, *fit_within(height, width, grid_height, grid_width), resample)
+        grid = _on_canvas(fitted, grid_height, grid_width, background_color)
+        tiles = grid.unfold(1, side, side).unfold(2, side, side)  # (channels, rows, columns, side, side)
+        tiles = tiles.permute(1, 2, 0, 3, 4).flatten(0, 1)
+        return torch.cat([self._resize_to(image, side, side, resample)[None], tiles])
+
+
+def _to_uint8(pixels: torch.Tensor) -> torch.Tensor:
+    if pixels.dtype == torch.uint8:
+        return pixels
+    dtype = str(pixels.dtype).removeprefix("torch.")
+    # uint16 has few operations in torch; float32 holds every value an image can have.
+    pixels = pixels.float()
+    factor = pixel_factor(dtype, pixels.min().item(), pixels.max().item())
+    return pixels.mul(factor).round().to(torch.uint8)
+
+
+def _on_canvas(image: torch.Tensor, height: int, width: int, background_color: int | tuple[int, ...]) -> torch.Tensor:
+    """The image centred on a larger canvas, half a pixel up or left where it cannot be exactly in the middle."""
+    image_height, image_width = image.shape[-2:]
+    if (image_height, image_width) == (height, width):
+        return image
+    channels = len(image)
+    colors = [background_color] * channels if isinstance(background_color, int) else list(background_color)
+    if len(colors) != channels:
+        raise ValueError(f"`background_color` has {len(colors)} values for an image of {channels} channels.")
+    canvas = image.new_tensor(colors)[:, None, None].repeat(1, height, width)
+    top, left = (height - image_height) // 2, (width - image_width) // 2
+    canvas[:, top : top + image_height, left : left + image_width] = image
+    return canvas
+
+
+__all__ = ["FastVLMImageProcessor"]

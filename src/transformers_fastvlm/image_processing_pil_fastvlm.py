@@ -1,0 +1,175 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Image processor on Pillow and NumPy: the original's preprocessing, equal on every pixel."""
+
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from transformers.image_processing_backends import PilBackend
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import ChannelDimension, SizeDict
+
+from .image_processing_base import (
+    AnyImage,
+    FastVLMImageProcessorKwargs,
+    FastVLMImageProcessorMixin,
+    fit_within,
+    is_channels_first,
+    select_grid,
+    square_side,
+    to_rgb,
+    to_uint8,
+    upright,
+)
+
+# Rows padded at a time, so that the padded square of a tall image never exists as a whole.
+_STRIP_ROWS = 128
+# Modes in which Pillow resizes 1, 3 or 4 channels independently of each other; it would weigh RGBA with its alpha.
+_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+
+
+class FastVLMImageProcessorPil(FastVLMImageProcessorMixin, PilBackend):
+    """FastVLM's image processor on Pillow. See [`FastVLMImageProcessorKwargs`] for its options."""
+
+    valid_kwargs = FastVLMImageProcessorKwargs
+
+    def process_image(  # type: ignore[override]
+        self,
+        image: AnyImage,
+        do_convert_rgb: bool | None = None,
+        input_data_format: str | ChannelDimension | None = None,
+        **kwargs,
+    ) -> PIL.Image.Image:
+        """One image as an 8-bit Pillow image, of mode `RGB` with `do_convert_rgb`."""
+        if isinstance(image, PIL.Image.Image):
+            if do_convert_rgb:
+                return to_rgb(image)
+            image, input_data_format = np.asarray(upright(image)), ChannelDimension.LAST
+        if isinstance(image, torch.Tensor):
+            image = image.detach().cpu()
+            image = (image.float() if image.is_floating_point() else image).numpy()
+        if image.ndim == 2:
+            image, input_data_format = image[None], ChannelDimension.FIRST
+        if not is_channels_first(image.shape, input_data_format):
+            image = np.moveaxis(image, -1, 0)
+        image = to_uint8(image)  # (channels, height, width)
+        if do_convert_rgb:
+            image = image[:3] if len(image) > 2 else np.repeat(image[:1], 3, axis=0)
+        if len(image) not in _MODES:
+            raise ValueError(f"An image of {len(image)} channels can only be used with `do_convert_rgb=True`.")
+        if len(image) == 1:
+            return PIL.Image.fromarray(np.ascontiguousarray(image[0]))
+        bands = [PIL.Image.fromarray(np.ascontiguousarray(channel)) for channel in image]
+        return PIL.Image.merge(_MODES[len(image)], bands)
+
+    def pad_to_square(self, image: PIL.Image.Image, background_color: int | tuple[int, ...] = 0) -> PIL.Image.Image:
+        """The image in the middle of a square of its longer side."""
+        side = max(image.size)
+        return _on_canvas(image, side, side, background_color)
+
+    def _preprocess(  # type: ignore[override]
+        self,
+        images: list[PIL.Image.Image],
+        *,
+        do_resize: bool,
+        size: SizeDict,
+        resample: PIL.Image.Resampling,
+        do_center_crop: bool,
+        crop_size: SizeDict,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: float | list[float],
+        image_std: float | list[float],
+        do_pad: bool | None,
+        return_tensors: str | None,
+        do_tile: bool | None = None,
+        image_grid_pinpoints: list[list[int]] | None = None,
+        background_color: int | tuple[int, ...] = 0,
+        **kwargs,
+    ) -> BatchFeature:
+        side = square_side(size)
+        pixel_values: list[np.ndarray] = []
+        num_crops: list[int] = []
+        for image in images:
+            if do_tile:
+                crops = _tiles(image, side, image_grid_pinpoints, resample, background_color)
+            elif do_pad and do_resize:
+                crops = [_resize_padded(image, side, resample, background_color)]
+            else:
+                crops = [self.pad_to_square(image, background_color) if do_pad else image]
+            num_crops.append(len(crops))
+            for crop in crops:
+                pixels = np.asarray(crop)
+                pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)  # (channels, height, width)
+                if do_resize and not (do_tile or do_pad):
+                    pixels = self.resize(pixels, SizeDict(shortest_edge=side), resample=resample)
+                if do_center_crop:
+                    pixels = self.center_crop(pixels, crop_size)
+                if do_rescale:
+                    pixels = self.rescale(pixels, rescale_factor)
+                if do_normalize:
+                    pixels = self.normalize(pixels, image_mean, image_std)
+                pixel_values.append(pixels)
+        data: dict[str, Any] = {"pixel_values": pixel_values} | ({"num_crops": num_crops} if do_tile else {})
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+
+def _on_canvas(
+    image: PIL.Image.Image, height: int, width: int, background_color: int | tuple[int, ...]
+) -> PIL.Image.Image:
+    """The image centred on a larger canvas, half a pixel up or left where it cannot be exactly in the middle."""
+    if image.size == (width, height):
+        return image
+    bands = len(image.getbands())
+    colors = (background_color,) * bands if isinstance(background_color, int) else tuple(background_color)
+    if len(colors) != bands:
+        raise ValueError(f"`background_color` has {len(colors)} values for an image of {bands} channels.")
+    canvas = PIL.Image.new(image.mode, (width, height), colors if bands > 1 else colors[0])
+    canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+    return canvas
+
+
+def _resize_padded(
+    image: PIL.Image.Image, side: int, resample: PIL.Image.Resampling, background_color: int | tuple[int, ...]
+) -> PIL.Image.Image:
+    """The image padded to a centred square, then resized to `side` × `side`.
+
+    Pillow resizes rows first, rounds to 8 bits, then columns. Doing the two by hand gives the same pixels without the
+    padded square: a wide image needs no padding until its rows are short, a tall one only in strips of rows.
+    """
+    width, height = image.size
+    long = max(width, height)
+    if width == long:
+        rows = image.resize((side, height), resample)
+    else:
+        rows = PIL.Image.new(image.mode, (side, height))
+        for top in range(0, height, _STRIP_ROWS):
+            strip = image.crop((0, top, width, min(top + _STRIP_ROWS, height)))
+            strip = _on_canvas(strip, strip.height, long, background_color)
+            rows.paste(strip.resize((side, strip.height), resample), (0, top))
+    return _on_canvas(rows, long, side, background_color).resize((side, side), resample)
+
+
+def _tiles(
+    image: PIL.Image.Image,
+    side: int,
+    pinpoints: list[list[int]] | None,
+    resample: PIL.Image.Resampling,
+    background_color: int | tuple[int, ...],
+) -> list[PIL.Image.Image]:
+    """The image squeezed to `side` × `side`, then the tiles of the best grid, row by row."""
+    grid_height, grid_width = select_grid(image.height, image.width, pinpoints or [[2 * side, 2 * side]])
+    height, width = fit_within(image.height, image.width, grid_height, grid_width)
+    grid = _on_canvas(image.resize((width, height), resample), grid_height, grid_width, background_color)
+    tiles = [
+        grid.crop((left, top, left + side, top + side))
+        for top in range(0, grid_height, side)
+        for left in range(0, grid_width, side)
+    ]
+    return [image.resize((side, side), resample), *tiles]
+
+
+__all__ = ["FastVLMImageProcessorPil"]

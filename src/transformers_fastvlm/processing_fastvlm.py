@@ -1,0 +1,407 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Prompt and images to model inputs, with the original's prompt as chat template."""
+
+import ast
+import bisect
+from typing import Any
+
+from transformers import PretrainedConfig
+from transformers.image_processing_base import BatchFeature, ImageProcessingMixin
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
+from transformers.tokenization_utils_base import AddedToken
+from transformers.utils import is_torchvision_available
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from .checkpoint_formats import to_own_config
+from .configuration_fastvlm import FastViTHDConfig
+from .image_processing_base import FastVLMImageProcessorKwargs, flatten_images, square_side
+from .image_processing_pil_fastvlm import FastVLMImageProcessorPil
+from .loading import HUB_ARGUMENTS
+
+_IMAGE_TOKEN = "<image>"
+_END_OF_TURN = "<|im_end|>"
+_PROCESSING_OPTIONS = {
+    "text_kwargs",
+    "images_kwargs",
+    *TextKwargs.__annotations__,
+    *FastVLMImageProcessorKwargs.__annotations__,
+}
+
+# The original's `qwen_2` conversation. An image stands on a line of its own; text is taken as it is. Without a system
+# message there is the original's default one, with an empty one there is none.
+CHAT_TEMPLATE = """\
+{%- macro render(content) -%}
+    {%- if content is string -%}
+        {{- content -}}
+    {%- else -%}
+        {%- set state = namespace(text='') -%}
+        {%- for part in content or [] -%}
+            {%- if part.type in ['image', 'image_url'] -%}
+                {%- if state.text and state.text[-1] != '\\n' -%}
+                    {%- set state.text = state.text + '\\n' -%}
+                {%- endif -%}
+                {%- set state.text = state.text + '<image>\\n' -%}
+            {%- elif part.type == 'text' -%}
+                {%- set state.text = state.text + part.text -%}
+            {%- else -%}
+                {{- raise_exception('FastVLM takes text and images, not ' ~ part.type ~ '.') -}}
+            {%- endif -%}
+        {%- endfor -%}
+        {{- state.text -}}
+    {%- endif -%}
+{%- endmacro -%}
+{%- if tools -%}
+    {{- raise_exception("FastVLM's chat template takes no tools.") -}}
+{%- endif -%}
+{%- if not messages or messages[0].role != 'system' -%}
+    {{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}
+{%- endif -%}
+{%- for message in messages -%}
+    {%- if message.role == 'assistant' -%}
+        {{- '<|im_start|>assistant\\n' -}}
+        {%- generation -%}
+            {{- render(message.content) + '<|im_end|>' -}}
+        {%- endgeneration -%}
+        {{- '\\n' -}}
+    {%- elif message.role == 'user' or (message.role == 'system' and render(message.content)) -%}
+        {{- '<|im_start|>' + message.role + '\\n' + render(message.content) + '<|im_end|>\\n' -}}
+    {%- elif message.role != 'system' -%}
+        {{- raise_exception("FastVLM knows the roles system, user and assistant, not '" ~ message.role ~ "'.") -}}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+"""
+
+
+class FastVLMProcessor(ProcessorMixin):
+    """
+    FastVLM's image processor and tokenizer in one: an `<image>` in a prompt becomes a placeholder per visual token.
+
+    Args:
+        image_processor ([`FastVLMImageProcessor`] or [`FastVLMImageProcessorPil`]): turns images into crops.
+        tokenizer (`PreTrainedTokenizerBase`): the decoder's tokenizer. If it has no `image_token`, that is added to it
+            as a special token and gets the first free id.
+        patch_size (`int`, defaults to 64): the encoder's stride; a crop of R×R pixels has `(R / patch_size)²` tokens.
+        image_token (`str`, defaults to `"<image>"`): the placeholder.
+        chat_template (`str`, *optional*): Jinja template, by default the original's prompt.
+
+    Raises:
+        ValueError: if the image processor's resolution is not divisible by `patch_size`.
+    """
+
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        patch_size: int = 64,
+        image_token: str = _IMAGE_TOKEN,
+        chat_template: str | dict[str, str] | None = None,
+    ):
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+        if not hasattr(image_processor, "get_number_of_image_patches"):
+            raise TypeError(
+                "FastVLM needs FastVLMImageProcessor or FastVLMImageProcessorPil, not "
+                f"{type(image_processor).__name__}, which prepares images in another way."
+            )
+        self.patch_size = patch_size
+        self.image_token = getattr(tokenizer, "image_token", None) or image_token
+        if self.image_token not in tokenizer.get_added_vocab():
+            token = AddedToken(self.image_token, normalized=False, special=True)
+            tokenizer.add_tokens([token], special_tokens=True)
+        self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
+        if self.chat_template is None:
+            self.chat_template = CHAT_TEMPLATE.replace(_IMAGE_TOKEN, self.image_token)
+        self._tokens_per_crop()
+
+    @property
+    def unused_input_names(self) -> list[str]:
+        return ["num_crops"]
+
+    def __call__(self, images=None, text=None, **kwargs: Unpack[ProcessingKwargs]) -> BatchFeature:
+        """
+        Turn prompts and their images into the model's input.
+
+        Args:
+            images: as for the image processor: one image, a flat list for all prompts in their order, or one list of
+                images per prompt, which may be empty.
+            text (`str` or `list[str]`, *optional*): prompts, with an `<image>` for every image.
+            **kwargs: options of the tokenizer and the image processor, flat or as `text_kwargs` and `images_kwargs`;
+                `size=512` selects the resolution for this call, `padding=True` pads a batch on the tokenizer's
+                `padding_side`.
+
+        Returns:
+            `BatchFeature`: `input_ids` and `attention_mask` of shape `(batch, tokens)`, int64; with images also
+            `pixel_values`, float32 of shape `(crops of all images, 3, R, R)`.
+
+        Raises:
+            ValueError: if a prompt has not as many `<image>` as images, the batch is empty, the image size is not
+                divisible by the encoder's stride, or truncation would cut through an image.
+            OSError: if an image file cannot be read; the message names it.
+        """
+        return super().__call__(images=images, text=text, **kwargs)
+
+    def prepare_inputs_layout(self, images=None, text=None, videos=None, audio=None, **kwargs):
+        if videos is not None or audio is not None:
+            raise ValueError("FastVLM takes text and images, neither videos nor audio.")
+        images, text, videos, audio = super().prepare_inputs_layout(images=images, text=text, **kwargs)
+        if isinstance(images, (list, tuple)) and not flatten_images(images):
+            images = None
+        return images, text, videos, audio
+
+    def validate_inputs(self, images=None, text=None, videos=None, audio=None, **kwargs) -> None:
+        """
+        Check that each prompt has as many `<image>` as images.
+
+        Raises:
+            ValueError: if it has not, naming the row of the batch; if there is nothing to process, or no text.
+        """
+        if images is None and text is None:
+            raise ValueError("There is nothing to process: give `text`, `images` or both.")
+        if text is None:
+            return
+        if not isinstance(text, list) or not all(isinstance(prompt, str) for prompt in text):
+            raise ValueError("`text` must be a string or a list of strings.")
+        if not text:
+            raise ValueError("The batch is empty: `text` is an empty list.")
+        placeholders = [prompt.count(self.image_token) for prompt in text]
+        rule = f"The number of {self.image_token} tokens in the prompts should be the same as the number of images."
+        is_nested = isinstance(images, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in images)
+        if not is_nested:
+            images = [] if images is None else flatten_images(images)
+            if len(images) != sum(placeholders):
+                where = "the prompt" if len(text) == 1 else f"{len(text)} prompts, by row {placeholders}"
+                raise ValueError(f"{_count(images)} but {sum(placeholders)} `{self.image_token}` in {where}. {rule}")
+            return
+        if len(images) != len(text):
+            raise ValueError(
+                f"{len(images)} lists of images for {len(text)} prompts: give one list per prompt. {rule}"
+            )
+        for row, (row_images, wanted) in enumerate(zip(images, placeholders, strict=True)):
+            if len(flatten_images(row_images)) != wanted:
+                where = "the prompt" if len(text) == 1 else f"the prompt in row {row} of the batch"
+                raise ValueError(f"{_count(row_images)} but {wanted} `{self.image_token}` in {where}. {rule}")
+
+    def _process_images(self, images, **kwargs):
+        self._tokens_per_crop(kwargs)
+        processed = self.image_processor(images, **kwargs)
+        count = len(flatten_images(images))
+        return processed, [self.replace_image_token(processed, index, **kwargs) for index in range(count)]
+
+    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
+        """The placeholders that stand for an image: as many as its crops have visual tokens."""
+        crops = image_inputs["num_crops"][image_idx] if "num_crops" in image_inputs else 1
+        return self.image_token * (int(crops) * self._tokens_per_crop(kwargs))
+
+    def _tokens_per_crop(self, images_kwargs: dict | None = None) -> int:
+        resolution = self.image_processor.get_resolution(images_kwargs)
+        if resolution % self.patch_size:
+            below = resolution // self.patch_size * self.patch_size
+            nearest = f"{below} or {below + self.patch_size}" if below else str(self.patch_size)
+            raise ValueError(
+                f"The image size {resolution} is not divisible by {self.patch_size}, the encoder's stride; the "
+                f"nearest possible is {nearest}."
+            )
+        return (resolution // self.patch_size) ** 2
+
+    def _get_num_multimodal_tokens(self, image_sizes: list[tuple[int, int]] | None = None, **kwargs) -> MultiModalData:
+        """
+        How many placeholders and crops images of given sizes become; serving engines plan with it.
+
+        Args:
+            image_sizes (list of `(height, width)`, *optional*): sizes in pixels.
+            **kwargs: options of the call, as for the processor itself.
+        """
+        if image_sizes is None:
+            return MultiModalData()
+        images_kwargs = self._merge_kwargs(self.valid_processor_kwargs, **kwargs)["images_kwargs"]  # type: ignore[arg-type]
+        crops = [
+            self.image_processor.get_number_of_image_patches(height, width, images_kwargs)
+            for height, width in image_sizes
+        ]
+        per_crop = self._tokens_per_crop(images_kwargs)
+        return MultiModalData(num_image_tokens=[per_crop * count for count in crops], num_image_patches=crops)
+
+    def apply_chat_template(
+        self,
+        conversation,
+        chat_template: str | None = None,
+        *,
+        tokenize: bool = False,
+        return_dict: bool = False,
+        return_assistant_tokens_mask: bool = False,
+        return_tensors: str | None = None,
+        processor_kwargs: dict | None = None,
+        **kwargs,
+    ):
+        """
+        Conversations to prompts, or with `tokenize=True` and `return_dict=True` to model inputs. As in
+        [`ProcessorMixin.apply_chat_template`]; `return_assistant_tokens_mask` marks the assistant's turns, with their
+        `<|im_end|>`, also in prompts with images.
+        """
+        options: dict[str, Any] = {"tokenize": tokenize, "return_dict": return_dict}
+        # Before it had this method, transformers took the turns' positions from the prompt without its placeholders.
+        if not (return_assistant_tokens_mask and tokenize and return_dict) or hasattr(
+            ProcessorMixin, "_adjust_assistant_masks_indices"
+        ):
+            if return_tensors is not None:
+                options["return_tensors"] = return_tensors
+            return super().apply_chat_template(
+                conversation,
+                chat_template,
+                return_assistant_tokens_mask=return_assistant_tokens_mask,
+                processor_kwargs=processor_kwargs,
+                **options,
+                **kwargs,
+            )
+        template_kwargs = {name: value for name, value in kwargs.items() if name not in _PROCESSING_OPTIONS}
+        processor_kwargs = {
+            **(processor_kwargs or {}),
+            **{k: v for k, v in kwargs.items() if k not in template_kwargs},
+        }
+        return_tensors = processor_kwargs.pop("return_tensors", return_tensors)
+        processor_kwargs |= {"return_offsets_mapping": True, "return_text_replacement_offsets": True}
+        inputs: Any = super().apply_chat_template(
+            conversation, chat_template, processor_kwargs=processor_kwargs, **options, **template_kwargs
+        )
+        spans = self._assistant_spans(conversation, chat_template, **template_kwargs)
+        inputs["assistant_masks"] = [
+            _mask_of_spans(*row)
+            for row in zip(inputs.pop("offset_mapping"), inputs.pop("text_replacement_offsets"), spans, strict=True)
+        ]
+        return inputs.convert_to_tensors(tensor_type=return_tensors)
+
+    def _assistant_spans(self, conversation, chat_template: str | None, **kwargs) -> list[list[tuple[int, int]]]:
+        """(start, end) characters of each conversation's assistant turns, before images become placeholders."""
+        templates = self.chat_template if isinstance(self.chat_template, dict) else {"default": self.chat_template}
+        chat_template = templates.get(chat_template or "default", chat_template)
+        is_batch = isinstance(conversation[0], (list, tuple)) or hasattr(conversation[0], "content")
+        _, spans = render_jinja_template(  # type: ignore[misc, str-unpack]
+            conversations=conversation if is_batch else [conversation],
+            chat_template=chat_template,
+            return_assistant_tokens_mask=True,
+            **{**self.tokenizer.special_tokens_map, **kwargs},
+        )
+        return spans  # type: ignore[return-value]
+
+    @classmethod
+    def get_processor_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
+        hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
+        processor_dict, kwargs = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        if processor_dict.get("processor_class") not in (cls.__name__, FastVLMProcessor.__name__):
+            # An original or upstream checkpoint, or a model saved without its processor: neither its image processor,
+            # which does not pad, nor its chat template is the original's.
+            processor_dict = _settings_from_config(pretrained_model_name_or_path, hub_arguments)
+        return processor_dict, kwargs
+
+    @classmethod
+    def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs) -> list:
+        processor_dict = processor_dict or {}
+        images_kwargs = {
+            name: kwargs.pop(name) for name in FastVLMImageProcessorKwargs.__annotations__ if name in kwargs
+        }
+        image_processor_class = _image_processor_class(kwargs.pop("backend", None), kwargs.get("use_fast"))
+        if "image_processor" in processor_dict:
+            image_processor = image_processor_class.from_dict(processor_dict["image_processor"], **images_kwargs)
+        else:
+            hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
+            image_processor = image_processor_class.from_pretrained(
+                pretrained_model_name_or_path, **hub_arguments, **images_kwargs
+            )
+        settings = processor_dict.get("tokenizer", {})
+        tokenizer = cls._load_tokenizer_from_pretrained(
+            "tokenizer", pretrained_model_name_or_path, **{**settings, **kwargs}
+        )
+        if settings and _END_OF_TURN in tokenizer.get_added_vocab():
+            tokenizer.eos_token = _END_OF_TURN  # upstream's conversion has <|endoftext|>, which ends no turn
+        return [image_processor, tokenizer]
+
+
+def _count(images: Any) -> str:
+    count = len(flatten_images(images))
+    return "1 image" if count == 1 else f"{count or 'no'} images"
+
+
+def _mask_of_spans(
+    token_offsets: list[tuple[int, int]], replacements: list[dict[str, Any]], spans: list[tuple[int, int]]
+) -> list[int]:
+    """1 for the tokens of a prompt that lie in `spans`, which count characters before images became placeholders."""
+    ends = [replacement["span"][1] for replacement in replacements]
+    gained = [0] + [replacement["new_span"][1] - replacement["span"][1] for replacement in replacements]
+    moved = [[char + gained[bisect.bisect_right(ends, char)] for char in span] for span in spans]
+    return [
+        int(any(token_start < end and token_end > start for start, end in moved))
+        for token_start, token_end in token_offsets
+    ]
+
+
+def _image_processor_class(backend: str | None, use_fast: bool | None) -> type[BaseImageProcessor]:
+    """The class for a backend, by default torchvision's where that is installed."""
+    if backend not in (None, "pil", "torchvision"):
+        raise ValueError(f"`backend` must be 'torchvision' or 'pil', got {backend!r}.")
+    wants_pil = backend == "pil" or (backend is None and (use_fast is False or not is_torchvision_available()))
+    if wants_pil:
+        return FastVLMImageProcessorPil
+    from .image_processing_fastvlm import FastVLMImageProcessor
+
+    return FastVLMImageProcessor
+
+
+def _settings_from_config(source, hub_arguments: dict[str, Any]) -> dict[str, Any]:
+    """What `processor_config.json` would say for a checkpoint that has none of ours, from its `config.json`.
+
+    Raises:
+        ValueError: if it is no FastVLM, or its encoder, projector or way of preparing images is not FastVLM's.
+    """
+    config, _ = PretrainedConfig.get_config_dict(source, **hub_arguments)
+    own = to_own_config(config)
+    if own.get("model_type") != "fastvlm":
+        raise ValueError(f"{source} is no FastVLM checkpoint: its `model_type` is {config.get('model_type')!r}.")
+    vision_config = FastViTHDConfig(**(own.get("vision_config") or {}))
+    settings: dict[str, Any] = {
+        "patch_size": vision_config.stride,
+        "image_processor": {"size": vision_config.image_size},
+    }
+    if config["model_type"] == "fastvlm":
+        return settings
+    # Prompts of different lengths are generated from together only with padding on the left; the originals say right.
+    settings["tokenizer"] = {"padding_side": "left"}
+    if config.get("tokenizer_model_max_length"):
+        settings["tokenizer"]["model_max_length"] = config["tokenizer_model_max_length"]
+    if config["model_type"] == "llava_qwen2":
+        settings["image_processor"] |= _original_image_options(config)
+    else:
+        settings["image_processor"]["size"] = _upstream_resolution(source, hub_arguments) or vision_config.image_size
+    return settings
+
+
+def _original_image_options(config: dict[str, Any]) -> dict[str, Any]:
+    aspect_ratio = config.get("image_aspect_ratio")
+    if aspect_ratio in (None, "square"):
+        return {"do_pad": False}
+    if aspect_ratio == "pad":
+        return {}
+    if aspect_ratio != "anyres":
+        raise ValueError(f"Unknown `image_aspect_ratio` {aspect_ratio!r}; known are 'pad', 'anyres' and 'square'.")
+    pinpoints = config.get("image_grid_pinpoints")
+    # Older configurations keep the list as text.
+    return {
+        "do_tile": True,
+        "image_grid_pinpoints": ast.literal_eval(pinpoints) if isinstance(pinpoints, str) else pinpoints,
+    }
+
+
+def _upstream_resolution(source, hub_arguments: dict[str, Any]) -> int | None:
+    """The resolution that an upstream checkpoint's image processor crops to, if it has one."""
+    try:
+        settings, _ = ImageProcessingMixin.get_image_processor_dict(source, **hub_arguments)
+    except OSError:
+        return None
+    size = settings.get("crop_size") or settings.get("size")
+    return square_side(size) if size else None
+
+
+__all__ = ["CHAT_TEMPLATE", "FastVLMProcessor"]
