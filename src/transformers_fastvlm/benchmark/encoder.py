@@ -94,8 +94,8 @@ class EncoderBenchmarkConfig:
         threads (`int`, *optional*): CPU threads; PyTorch's own choice without it.
         device (`str`): as `torch.device` takes it.
         peers (`tuple[str, ...]`): what to time beside ours, of `PEERS`.
-        encoder (`FastViTHDConfig`): size of the encoder. The default is FastViTHD, with layer scales of a size that
-            trained weights have: new ones are so small that no comparison of outputs would see the blocks.
+        encoder (`FastViTHDConfig`): size of the encoder. The default is FastViTHD, with layer scales that let the
+            blocks show in a comparison of outputs, as a new model's do not, without the depth blowing them up.
 
     Raises:
         ValueError: if a value is unknown or does not fit the encoder.
@@ -110,7 +110,7 @@ class EncoderBenchmarkConfig:
     threads: int | None = None
     device: str = "cpu"
     peers: tuple[str, ...] = ("upstream",)
-    encoder: FastViTHDConfig = field(default_factory=lambda: FastViTHDConfig(layer_scale_init_value=0.5))
+    encoder: FastViTHDConfig = field(default_factory=lambda: FastViTHDConfig(layer_scale_init_value=0.01))
 
     def __post_init__(self):
         stride = self.encoder.stride

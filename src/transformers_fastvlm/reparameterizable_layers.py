@@ -1,0 +1,242 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""FastViTHD's convolutional layers, each in a multi-branch training form and an equal single-convolution form.
+
+All of them map `(batch, channels, height, width)` feature maps to feature maps.
+"""
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+from .configuration_fastvlm import FastViTHDConfig
+from .reparameterization import Branch, add_branches, convolution_from, fuse_batch_norm, identity_kernel, pad_kernel
+
+
+class FastViTHDBatchNorm(nn.BatchNorm2d):
+    """Batch norm whose running statistics stay as they are, also under `train()`, once the model is reparameterized.
+
+    The inference form keeps a few batch norms. Its convolutions were fused with statistics of the training data, so
+    normalising one of them by a batch again, or moving its averages, would change the function they were fused for.
+    """
+
+    def __init__(self, config: FastViTHDConfig, channels: int):
+        super().__init__(channels, eps=config.batch_norm_eps)
+        self.frozen = config.reparameterized
+        self.train()
+
+    def train(self, mode: bool = True):
+        return super().train(mode and not self.frozen)
+
+
+class FastViTHDConvNorm(nn.Module):
+    """Bias-free convolution and batch norm, a branch of the training form."""
+
+    def __init__(self, config: FastViTHDConfig, **geometry: int):
+        super().__init__()
+        self.conv = nn.Conv2d(**geometry, bias=False)  # type: ignore[arg-type]
+        self.norm = FastViTHDBatchNorm(config, geometry["out_channels"])
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(hidden_states))
+
+    def branch(self) -> Branch:
+        return fuse_batch_norm(self.conv.weight, self.norm)
+
+
+class Reparameterizable(nn.Module):
+    """A linear map with a training form, given by the subclass, and an inference form, the one convolution `conv`."""
+
+    branch_names: tuple[str, ...] = ()
+
+    def __init__(
+        self, config: FastViTHDConfig, in_channels: int, out_channels: int, kernel_size: int, stride: int, groups: int
+    ):
+        super().__init__()
+        self.geometry = {
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "kernel_size": kernel_size,
+            "stride": stride,
+            "padding": kernel_size // 2,
+            "groups": groups,
+        }
+        self.conv: nn.Conv2d | None
+        conv = nn.Conv2d(**self.geometry, bias=True) if config.reparameterized else None  # type: ignore[arg-type]
+        self.register_module("conv", conv)
+
+    def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """The training form's output."""
+        raise NotImplementedError
+
+    def branch(self) -> Branch:
+        """Kernel and bias of the single convolution that equals the training form."""
+        raise NotImplementedError
+
+    def linear(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.conv(hidden_states) if self.conv is not None else self.sum_of_branches(hidden_states)
+
+    @torch.no_grad()
+    def reparameterize(self) -> None:
+        """Replace the training form's branches by the one convolution that equals them in eval mode."""
+        if self.conv is None:
+            dtype = next(self.parameters()).dtype
+            self.conv = convolution_from(self.branch(), dtype, **self.geometry)
+            for name in self.branch_names:
+                delattr(self, name)
+
+
+class MobileOneBlock(Reparameterizable):
+    """MobileOne block (arXiv 2206.04040): convolution, 1x1 scale and skip branches, squeeze-excite, activation."""
+
+    branch_names = ("conv_branch", "scale_branch", "skip_branch")
+
+    def __init__(
+        self,
+        config: FastViTHDConfig,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
+        scale_branch: bool = True,
+        squeeze_channels: int | None = None,
+    ):
+        super().__init__(config, in_channels, out_channels, kernel_size, stride, groups)
+        if self.conv is None:
+            has_skip = in_channels == out_channels and stride == 1
+            has_scale = scale_branch and kernel_size > 1
+            pointwise = {**self.geometry, "kernel_size": 1, "padding": 0, "stride": 1}
+            self.conv_branch = FastViTHDConvNorm(config, **self.geometry)
+            self.scale_branch = FastViTHDConvNorm(config, **pointwise) if has_scale else None
+            self.skip_branch = FastViTHDBatchNorm(config, in_channels) if has_skip else None
+        self.squeeze_excite = SqueezeExcite(out_channels, squeeze_channels) if squeeze_channels else nn.Identity()
+        self.activation = ACT2FN[config.hidden_act]
+
+    def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        output = self.conv_branch(hidden_states)
+        if self.scale_branch is not None:
+            # The stride is taken beforehand: oneDNN crashes in the backward of strided 1x1 channels-last convolutions.
+            stride = self.geometry["stride"]
+            output = output + self.scale_branch(hidden_states[:, :, ::stride, ::stride])
+        if self.skip_branch is not None:
+            output = output + self.skip_branch(hidden_states)
+        return output
+
+    def branch(self) -> Branch:
+        kernel_size = self.geometry["kernel_size"]
+        kernel, bias = self.conv_branch.branch()
+        branches = [(kernel, bias)]
+        if self.scale_branch is not None:
+            scale_kernel, scale_bias = self.scale_branch.branch()
+            branches.append((pad_kernel(scale_kernel, kernel_size), scale_bias))
+        if self.skip_branch is not None:
+            identity = identity_kernel(kernel.shape[0], self.geometry["groups"], kernel_size, like=kernel)
+            branches.append(fuse_batch_norm(identity, self.skip_branch))
+        return add_branches(branches)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.squeeze_excite(self.linear(hidden_states)))
+
+
+class SqueezeExcite(nn.Module):
+    """Channel gates from the mean over all positions (arXiv 1709.01507)."""
+
+    def __init__(self, channels: int, squeeze_channels: int):
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeeze_channels, 1)
+        self.expand = nn.Conv2d(squeeze_channels, channels, 1)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        gates = hidden_states.mean((2, 3), keepdim=True)  # (batch, channels, 1, 1)
+        gates = self.expand(nn.functional.relu(self.reduce(gates)))
+        return hidden_states * gates.sigmoid()
+
+
+class LargeKernelConv(Reparameterizable):
+    """7x7 convolution with stride 2 and, in the training form, a 3x3 branch beside it (RepLKNet, arXiv 2203.06717)."""
+
+    branch_names = ("large_branch", "small_branch")
+
+    def __init__(self, config: FastViTHDConfig, in_channels: int, out_channels: int, squeeze_channels: int | None):
+        super().__init__(config, in_channels, out_channels, kernel_size=7, stride=2, groups=in_channels)
+        if self.conv is None:
+            small = {**self.geometry, "kernel_size": 3, "padding": 1}
+            self.large_branch = FastViTHDConvNorm(config, **self.geometry)
+            self.small_branch = FastViTHDConvNorm(config, **small)
+        self.squeeze_excite = SqueezeExcite(out_channels, squeeze_channels) if squeeze_channels else nn.Identity()
+        self.activation = ACT2FN[config.hidden_act]
+
+    def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.large_branch(hidden_states) + self.small_branch(hidden_states)
+
+    def branch(self) -> Branch:
+        small_kernel, small_bias = self.small_branch.branch()
+        return add_branches([self.large_branch.branch(), (pad_kernel(small_kernel, 7), small_bias)])
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.squeeze_excite(self.linear(hidden_states)))
+
+
+class RepMixer(Reparameterizable):
+    """Token mixer of the convolutional stages (FastViT, arXiv 2303.14189, section 3.1): depthwise 3x3 with a skip.
+
+    Training form: `x + scale * (mix(x) - norm(x))`, where `mix` has the branches of a MobileOne block.
+    """
+
+    branch_names = ("conv_branch", "scale_branch", "skip_branch", "norm", "layer_scale")
+
+    def __init__(self, config: FastViTHDConfig, channels: int):
+        super().__init__(config, channels, channels, kernel_size=3, stride=1, groups=channels)
+        if self.conv is None:
+            pointwise = {**self.geometry, "kernel_size": 1, "padding": 0}
+            self.conv_branch = FastViTHDConvNorm(config, **self.geometry)
+            self.scale_branch = FastViTHDConvNorm(config, **pointwise)
+            self.skip_branch = FastViTHDBatchNorm(config, channels)
+            self.norm = FastViTHDBatchNorm(config, channels)
+            self.layer_scale = layer_scale(config, channels)
+
+    def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        mixed = self.conv_branch(hidden_states) + self.scale_branch(hidden_states) + self.skip_branch(hidden_states)
+        return hidden_states + self.layer_scale * (mixed - self.norm(hidden_states))
+
+    def branch(self) -> Branch:
+        kernel, bias = self.conv_branch.branch()
+        scale_kernel, scale_bias = self.scale_branch.branch()
+        identity = identity_kernel(kernel.shape[0], kernel.shape[0], 3, like=kernel)
+        norm_kernel, norm_bias = fuse_batch_norm(identity, self.norm)
+        mixed_kernel, mixed_bias = add_branches(
+            [(kernel, bias), (pad_kernel(scale_kernel, 3), scale_bias), fuse_batch_norm(identity, self.skip_branch)]
+        )
+        scale = self.layer_scale.flatten()  # (channels,)
+        return identity + scale.view(-1, 1, 1, 1) * (mixed_kernel - norm_kernel), scale * (mixed_bias - norm_bias)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.linear(hidden_states)
+
+
+class ConditionalPositionEncoding(Reparameterizable):
+    """Position encoding by a 7x7 depthwise convolution with a skip (arXiv 2102.10882), before attention stages."""
+
+    branch_names = ("conv_branch",)
+
+    def __init__(self, config: FastViTHDConfig, channels: int):
+        super().__init__(config, channels, channels, kernel_size=7, stride=1, groups=channels)
+        if self.conv is None:
+            self.conv_branch = nn.Conv2d(**self.geometry)  # type: ignore[arg-type]
+
+    def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return hidden_states + self.conv_branch(hidden_states)
+
+    def branch(self) -> Branch:
+        kernel, bias = self.conv_branch.weight, self.conv_branch.bias
+        assert bias is not None
+        return identity_kernel(kernel.shape[0], kernel.shape[0], 7, like=kernel) + kernel, bias
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.linear(hidden_states)
+
+
+def layer_scale(config: FastViTHDConfig, channels: int) -> nn.Parameter:
+    """Learned factor per channel of a residual branch, `(channels, 1, 1)` (CaiT, arXiv 2103.17239)."""
+    return nn.Parameter(torch.full((channels, 1, 1), config.layer_scale_init_value))
