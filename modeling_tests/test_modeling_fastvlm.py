@@ -161,6 +161,23 @@ def test_assisted_decoding_gives_the_same_answer(model, pixels, answers):
         assert new_tokens(model, inputs_of(row, pixels), assistant_model=assistant) == [answers[row]]
 
 
+@pytest.mark.parametrize("second_turn", [[7, *IMAGE, 8], [7, 8]], ids=["another image", "text"])
+@pytest.mark.parametrize("all_images", [True, False])
+def test_conversation_goes_on_from_a_cache(model, pixels, second_turn, all_images):
+    first = model.generate(**inputs_of(2, pixels), **GREEDY, return_dict_in_generate=True)
+    has_image = IMAGE_TOKEN_ID in second_turn
+    images = torch.cat([pixels[2:], pixels[:1]] if has_image else [pixels[2:]])
+    ids = torch.cat([first.sequences, torch.tensor([second_turn])], 1)
+    expected = new_tokens(model, {"input_ids": ids, "pixel_values": images})
+    arguments = {"past_key_values": first.past_key_values}
+    if all_images:
+        arguments["pixel_values"] = images
+    elif has_image:
+        arguments["pixel_values"] = images[1:]
+    assert IMAGE_TOKEN_ID not in first.sequences[0, len(PROMPTS[2]) :]
+    assert new_tokens(model, {"input_ids": ids}, **arguments) == expected
+
+
 def test_attention_can_be_changed_after_loading(batch):
     model = tiny_model()
     model.set_attn_implementation("eager")

@@ -35,6 +35,8 @@ from .reparameterizable_layers import (
     MobileOneBlock,
     Reparameterizable,
     RepMixer,
+    SqueezeExcite,
+    activate,
     layer_scale,
 )
 from .reparameterization import identity_kernel
@@ -90,7 +92,7 @@ class ConvFeedForward(nn.Module):
         self.fc2 = nn.Conv2d(hidden_channels, channels, 1)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.activation(self.fc1(self.depthwise(hidden_states))))
+        return self.fc2(activate(self.activation, self.fc1(self.depthwise(hidden_states))))
 
 
 def eager_attention(
@@ -274,6 +276,9 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
         elif isinstance(module, ConvFeedForward):
             init.normal_(module.fc1.weight, std=self.config.initializer_range)
             init.normal_(module.fc2.weight, std=self.config.initializer_range)
+        elif isinstance(module, SqueezeExcite):
+            # Gates near one half: random ones can shut for good before anything is learnt behind them.
+            init.normal_(module.expand.weight, std=self.config.initializer_range / 10)
         elif isinstance(module, (RepMixer, ConditionalPositionEncoding)) and module.conv is not None:
             # These convolutions contain the skip connection; without it, depth would drown the signal.
             kernel = module.conv.weight

@@ -382,7 +382,22 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, GenerationMixin):
         if not is_first_iteration and kwargs.get("use_cache", True):
             # transformers 5.16 knows `pixel_values` as an input of the prefill alone, but not this.
             inputs.pop("mm_encoder_outputs", None)
+        elif inputs.get("mm_encoder_outputs") and kwargs.get("next_sequence_length") is not None:
+            image = inputs["mm_encoder_outputs"]["image"]
+            inputs["mm_encoder_outputs"] = self._after_cache(image, input_ids, kwargs["next_sequence_length"])
         return inputs
+
+    def _after_cache(self, image: FastVLMImageFeatures, input_ids: torch.Tensor, new_positions: int) -> dict[str, Any]:
+        """A conversation that goes on from a cache may come with all its images: those in the cache are left out."""
+        mask = self.model.get_placeholder_mask(input_ids)
+        features = image.pooler_output
+        assert features is not None
+        if features.shape[:-1].numel() != int(mask.sum()):
+            return {"image": image}
+        is_new = mask.clone()
+        is_new[:, :-new_positions] = False
+        kept = features.reshape(-1, features.shape[-1])[is_new[mask]]  # (tokens, hidden)
+        return {"image": FastVLMImageFeatures(pooler_output=kept)} if len(kept) else {}
 
     def _expand_inputs_for_generation(  # type: ignore[override]
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids=None, **model_kwargs

@@ -9,8 +9,9 @@ from typing import Any
 from transformers import PretrainedConfig
 from transformers.image_processing_base import BatchFeature, ImageProcessingMixin
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.image_utils import ImageInput
 from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
-from transformers.tokenization_utils_base import AddedToken
+from transformers.tokenization_utils_base import AddedToken, TextInput
 from transformers.utils import is_torchvision_available
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -121,7 +122,12 @@ class FastVLMProcessor(ProcessorMixin):
     def unused_input_names(self) -> list[str]:
         return ["num_crops"]
 
-    def __call__(self, images=None, text=None, **kwargs: Unpack[ProcessingKwargs]) -> BatchFeature:
+    def __call__(
+        self,
+        images: ImageInput | None = None,
+        text: TextInput | list[TextInput] | None = None,
+        **kwargs: Unpack[ProcessingKwargs],
+    ) -> BatchFeature:
         """
         Turn prompts and their images into the model's input.
 
