@@ -19,7 +19,6 @@ from transformers.generation.streamers import BaseStreamer
 
 from transformers_fastvlm import AutoModelForVision2Seq
 
-
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 
 

@@ -72,7 +72,7 @@ def test_the_answer_to_a_word_is_its_characters_from_left_to_right():
 
 
 def test_marks_lie_on_the_ink():
-    # On a plain background, whatever is not background near a mark is the character itself. Large round ones are hollow.
+    # On a plain background, what differs from it near a mark is the character itself. Large round ones are hollow.
     renderer = Renderer(reading_fraction=1.0)
     inked = []
     for index in range(200):
