@@ -78,18 +78,30 @@ class DropPath(nn.Module):
         return hidden_states * keep / (1 - self.rate)
 
 
+class PointwiseLinear(nn.Conv2d):
+    """A 1x1 convolution computed as the matrix product that it is.
+
+    Where there are few positions and many channels, PyTorch's CPU convolution spends most of its time on re-laying out
+    the weights.
+    """
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        tokens = hidden_states.permute(0, 2, 3, 1)  # (batch, height, width, channels)
+        return nn.functional.linear(tokens, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
 class ConvFeedForward(nn.Module):
     """7x7 depthwise convolution and batch norm, then two pointwise layers with an activation between them."""
 
-    def __init__(self, config: FastViTHDConfig, channels: int):
+    def __init__(self, config: FastViTHDConfig, channels: int, pointwise: type[nn.Conv2d] = nn.Conv2d):
         super().__init__()
         hidden_channels = int(channels * config.mlp_ratio)
         self.depthwise = FastViTHDConvNorm(
             config, in_channels=channels, out_channels=channels, kernel_size=7, padding=3, groups=channels
         )
-        self.fc1 = nn.Conv2d(channels, hidden_channels, 1)
+        self.fc1 = pointwise(channels, hidden_channels, 1)
         self.activation = ACT2FN[config.hidden_act]
-        self.fc2 = nn.Conv2d(hidden_channels, channels, 1)
+        self.fc2 = pointwise(hidden_channels, channels, 1)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.fc2(activate(self.activation, self.fc1(self.depthwise(hidden_states))))
@@ -174,7 +186,7 @@ class AttentionBlock(GradientCheckpointingLayer):
         else:
             self.norm = FastViTHDBatchNorm(config, channels)
         self.token_mixer = FastViTHDAttention(config, channels)
-        self.feed_forward = ConvFeedForward(config, channels)
+        self.feed_forward = ConvFeedForward(config, channels, pointwise=PointwiseLinear)
         self.layer_scale_1 = layer_scale(config, channels)
         self.layer_scale_2 = layer_scale(config, channels)
         self.drop_path = DropPath(drop_path_rate)
