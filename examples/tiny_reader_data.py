@@ -94,7 +94,7 @@ class Sample:
     Attributes:
         image: RGB, `size` x `size` pixels.
         marks: every character, with its centre `(x, y)` in pixels of `image` and its place in its word, from 0; or
-            every shape, likewise, with place -1.
+            every shape, as "red circle", likewise, with the place of its kind in `SHAPES`.
     """
 
     image: Image.Image
@@ -362,7 +362,9 @@ class Renderer:
         drawn = self._draw_shapes(rng, canvas, kinds)
         image, left, top = self._finish(rng, canvas.reduce(2), width, height)
         answer = drawn[0][1] if asks_colour else str([shape for shape, *_ in drawn].count(kind))
-        marks = [(shape, left + x / 2, top + y / 2, -1) for shape, _, x, y in drawn]
+        marks = [
+            (f"{colour} {shape}", left + x / 2, top + y / 2, SHAPES.index(shape)) for shape, colour, x, y in drawn
+        ]
         return Sample(image, question, answer, marks)
 
     def _draw_shapes(

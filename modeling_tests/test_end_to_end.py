@@ -9,31 +9,15 @@ from PIL import Image
 from transformers import AutoProcessor, TextStreamer, pipeline
 
 from helpers_tokenizer import qwen2_tokenizer
-from tiny_models import randomize, tiny_config
-from transformers_fastvlm import (
-    AutoModelForVision2Seq,
-    FastVLMForConditionalGeneration,
-    FastVLMImageProcessorPil,
-    FastVLMProcessor,
-)
+from tiny_models import write_tiny_checkpoint
+from transformers_fastvlm import AutoModelForVision2Seq
 
 GREEDY = {"max_new_tokens": 8, "do_sample": False}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A whole own checkpoint with random weights: model, tokenizer, processor."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tokenizer = qwen2_tokenizer(image_token=True, padding_side="left", pad_token="<|endoftext|>")
-    processor = FastVLMProcessor(FastVLMImageProcessorPil(size=128), tokenizer)
-    config = tiny_config(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, max_position_embeddings=2048)
-    config.image_token_id = processor.image_token_id
-    model = randomize(FastVLMForConditionalGeneration(config).eval())
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="module")

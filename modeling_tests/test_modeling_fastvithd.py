@@ -7,8 +7,8 @@ import torch
 from transformers import AutoBackbone, AutoModel
 
 from conftest import assert_close_to_largest, seeded_image
-from tiny_models import randomize, tiny_vision_config
-from transformers_fastvlm import FastViTHDBackbone, FastViTHDConfig, FastViTHDModel
+from tiny_models import randomize, tiny_config, tiny_vision_config
+from transformers_fastvlm import FastViTHDBackbone, FastViTHDConfig, FastViTHDModel, FastVLMModel
 from transformers_fastvlm.checkpoint_formats import encoder_renamings
 from transformers_fastvlm.configuration_fastvlm import FASTVITHD_FAMILY
 
@@ -291,6 +291,18 @@ def test_bfloat16_stays_close():
     actual = model.bfloat16()(image(1, 3, 128, 128)).last_hidden_state
     assert actual.dtype == torch.bfloat16
     assert_close_to_largest(actual.float(), expected, 0.05)
+
+
+def test_new_residual_branches_are_small_and_gates_half_open():
+    torch.manual_seed(0)
+    for vision in (FastViTHDModel(tiny_vision_config()), FastVLMModel(tiny_config()).vision_tower):
+        for stage in (0, 4):
+            feed_forward = vision.stages[stage].blocks[0].feed_forward
+            assert feed_forward.fc1.weight.std().item() == pytest.approx(0.02, rel=0.2)
+            assert feed_forward.fc2.weight.std().item() == pytest.approx(0.02, rel=0.2)
+        mixer = vision.stages[0].blocks[0].token_mixer.conv.weight
+        assert (mixer[:, 0, 1, 1] - 1).abs().max() < 0.1
+        assert vision.final_conv.squeeze_excite.expand.weight.std().item() == pytest.approx(0.002, rel=0.2)
 
 
 def test_new_weights_keep_signal_through_the_depth():

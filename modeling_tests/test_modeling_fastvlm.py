@@ -14,7 +14,15 @@ from transformers import (
 )
 
 from conftest import assert_close_to_largest
-from tiny_models import IMAGE_TOKEN_ID, TOKENS_PER_IMAGE, randomize, tiny_config, tiny_model, tiny_vision_config
+from tiny_models import (
+    IMAGE_TOKEN_ID,
+    TINY_TEXT,
+    TOKENS_PER_IMAGE,
+    randomize,
+    tiny_config,
+    tiny_model,
+    tiny_vision_config,
+)
 from transformers_fastvlm import FastVLMConfig, FastVLMForConditionalGeneration, FastVLMModel
 
 IMAGE = [IMAGE_TOKEN_ID] * TOKENS_PER_IMAGE
@@ -348,15 +356,6 @@ def load_upstream_weights(upstream, ours, tmp_path):
     return FastVLMForConditionalGeneration.from_pretrained(tmp_path, config=ours.config, dtype=torch.float32)
 
 
-TINY_TEXT = {
-    "vocab_size": 120,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "tie_word_embeddings": False,
-}
 TINY_LAYOUT = {"layers": [1, 1, 2, 1, 1], "embed_dims": [8, 16, 32, 32, 64]}
 
 
@@ -364,7 +363,7 @@ TINY_LAYOUT = {"layers": [1, 1, 2, 1, 1], "embed_dims": [8, 16, 32, 32, 64]}
 def test_equals_upstream_in_outputs_and_gradients(full_size, batch, tmp_path):
     layout = {} if full_size else TINY_LAYOUT
     vision = {} if full_size else {"depths": TINY_LAYOUT["layers"], "hidden_sizes": TINY_LAYOUT["embed_dims"]}
-    upstream, ours = upstream_pair(vision, TINY_TEXT, layout)
+    upstream, ours = upstream_pair(vision, TINY_TEXT | {"tie_word_embeddings": False}, layout)
     ours = load_upstream_weights(upstream, ours, tmp_path)
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     expected, actual = upstream(**batch, labels=labels), ours(**batch, labels=labels)

@@ -93,12 +93,13 @@ def test_answers_about_shapes_follow_from_the_marks():
     for index in range(300):
         sample = renderer.render(index)
         kind = next(kind for kind in SHAPES if kind in sample.question)
-        drawn = [mark for mark, *_ in sample.marks].count(kind)
+        drawn = [mark.split()[0] for mark, *_ in sample.marks if mark.endswith(kind)]
+        assert {SHAPES[place] for *_, place in sample.marks} == {mark.split()[1] for mark, *_ in sample.marks}
         if sample.question.startswith("How many"):
-            assert sample.answer == str(drawn)
-            counts.add(drawn)
+            assert sample.answer == str(len(drawn))
+            counts.add(len(drawn))
         else:
-            assert drawn == 1
+            assert [sample.answer] == drawn
             colours.add(sample.answer)
     assert counts == set(range(MAX_SHAPES + 1))
     assert colours == set(COLOURS)

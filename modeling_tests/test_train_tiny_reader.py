@@ -16,8 +16,8 @@ from transformers import AutoProcessor, AutoTokenizer
 EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
-from tiny_reader_data import ALPHABET, READING_QUESTION, Renderer
-from train_tiny_reader import (
+from tiny_reader_data import ALPHABET, COUNT_QUESTION, READING_QUESTION, SHAPES, Renderer
+from tiny_reader_model import (
     MARKS,
     NO_LOSS,
     NOTHING,
@@ -25,8 +25,9 @@ from train_tiny_reader import (
     TinyReaderForTraining,
     build_config,
     build_tokenizer,
-    write_bundle,
+    mean_over_answers,
 )
+from train_tiny_reader import write_bundle
 from transformers_fastvlm import AutoModelForVision2Seq
 
 
@@ -49,14 +50,16 @@ def samples():
 @pytest.fixture(scope="module")
 def model(tokenizer):
     torch.manual_seed(0)
-    return TinyReaderForTraining(build_config(tokenizer, 128))
+    return TinyReaderForTraining(build_config(tokenizer, 128, reparameterized=False))
 
 
 @pytest.fixture(scope="module")
 def bundle(model, tokenizer, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
     torch.manual_seed(0)
-    write_bundle(TinyReaderForTraining(build_config(tokenizer, 128)).vlm, build_tokenizer(), folder)
+    write_bundle(
+        TinyReaderForTraining(build_config(tokenizer, 128, reparameterized=False)).vlm, build_tokenizer(), folder
+    )
     return folder
 
 
@@ -95,11 +98,34 @@ def test_auxiliary_targets_spell_the_word(collator, samples):
     batch = collator(samples)
     for row, sample in enumerate(samples):
         if sample.question != READING_QUESTION:
-            assert (batch["places"][row] == NOTHING).all()
             continue
         by_place = batch["places"][row].flatten(1).amin(1)  # (8,)
         assert "".join(MARKS[index] for index in by_place if index < NOTHING) == sample.answer
         assert (batch["orders"][row] != NO_LOSS).sum() == (batch["cells"][row] != NOTHING).sum()
+
+
+def test_auxiliary_targets_tell_the_shapes(collator, samples):
+    batch = collator(samples)
+    for row, sample in enumerate(samples):
+        if sample.question == READING_QUESTION:
+            assert (batch["counts"][row] == 0).all()
+            continue
+        asked = next(kind for kind in SHAPES if kind in sample.question)
+        count = int(batch["counts"][row, SHAPES.index(asked)].sum())
+        if sample.question == COUNT_QUESTION.format(kind=asked):
+            assert str(count) == sample.answer
+        else:
+            assert count == 1
+            assert MARKS[batch["places"][row, SHAPES.index(asked)].amin()] == f"{sample.answer} {asked}"
+
+
+def test_every_answer_counts_the_same():
+    logits = torch.randn(2, 4, 10, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[NO_LOSS, 3, 4, 5], [NO_LOSS, NO_LOSS, 7, NO_LOSS]])
+    log_probabilities = logits.log_softmax(-1)
+    long = -(log_probabilities[0, 0, 3] + log_probabilities[0, 1, 4] + log_probabilities[0, 2, 5]) / 3
+    short = -log_probabilities[1, 1, 7]
+    torch.testing.assert_close(mean_over_answers(logits, labels), (long + short) / 2)
 
 
 def test_one_batch_can_be_learned_by_heart(model, collator, samples):
@@ -117,7 +143,7 @@ def test_one_batch_can_be_learned_by_heart(model, collator, samples):
 
 
 def test_without_the_decoder_only_the_encoder_learns(tokenizer, collator, samples):
-    model = TinyReaderForTraining(build_config(tokenizer, 128))
+    model = TinyReaderForTraining(build_config(tokenizer, 128, reparameterized=False))
     model.train_decoder(False)
     losses = model(**collator(samples[:4]))
     assert "answer_loss" not in losses
@@ -137,8 +163,23 @@ def test_the_bundle_is_small_fused_and_loads_in_float32(bundle):
     assert inputs["pixel_values"].shape == (1, 3, 128, 128)
 
 
+def test_training_goes_on_from_a_bundle_with_fewer_blocks(model, bundle, tokenizer, collator, samples, tmp_path):
+    config = build_config(tokenizer, 128, reparameterized=True)
+    config.vision_config.depths = [1, 3, 3, 2, 1]
+    deeper = TinyReaderForTraining(config)
+    deeper.start_from(bundle)
+    before = AutoModelForVision2Seq.from_pretrained(bundle).model.vision_tower(collator(samples)["pixel_values"])
+    after = deeper.vlm.model.vision_tower.eval()(collator(samples)["pixel_values"])
+    change = (after.last_hidden_state - before.last_hidden_state).norm() / before.last_hidden_state.norm()
+    assert 0 < change < 0.2
+    with pytest.raises(ValueError, match="does not fit"):
+        TinyReaderForTraining(build_config(tokenizer, 128, reparameterized=False)).start_from(bundle)
+
+
 def test_the_script_runs_from_end_to_end(tmp_path):
-    pytest.importorskip("accelerate", reason="transformers' Trainer needs accelerate (the `train` extra)")
+    pytest.importorskip(
+        "accelerate", minversion="1.0", reason="transformers' Trainer needs accelerate (the `train` extra)"
+    )
     command = [sys.executable, str(EXAMPLES / "train_tiny_reader.py"), "--smoke"]
     command += ["--output_dir", str(tmp_path / "bundle"), "--work_dir", str(tmp_path / "state")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

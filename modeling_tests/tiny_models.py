@@ -1,13 +1,30 @@
 """Tiny random models for tests, and what fills them with weights that make errors visible."""
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
-from transformers_fastvlm import FastViTHDConfig, FastVLMConfig, FastVLMForConditionalGeneration
+from helpers_tokenizer import qwen2_tokenizer
+from transformers_fastvlm import (
+    FastViTHDConfig,
+    FastVLMConfig,
+    FastVLMForConditionalGeneration,
+    FastVLMImageProcessorPil,
+    FastVLMProcessor,
+)
 
 IMAGE_TOKEN_ID = 99
 # At 128 pixels and stride 64, an image has 2 x 2 visual tokens.
 TOKENS_PER_IMAGE = 4
+TINY_TEXT = {
+    "vocab_size": 120,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 
 
 def tiny_vision_config(**changes) -> FastViTHDConfig:
@@ -23,12 +40,7 @@ def tiny_vision_config(**changes) -> FastViTHDConfig:
 
 def tiny_config(vision: dict | None = None, **text) -> FastVLMConfig:
     values = {
-        "vocab_size": 120,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        **TINY_TEXT,
         "max_position_embeddings": 256,
         "eos_token_id": 1,
         "pad_token_id": 0,
@@ -65,3 +77,18 @@ def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
 def tiny_model(seed: int = 0, vision: dict | None = None, **text) -> FastVLMForConditionalGeneration:
     model = FastVLMForConditionalGeneration(tiny_config(vision, **text)).eval()
     return randomize(model, seed)
+
+
+def write_tiny_checkpoint(folder: Path, vision: dict | None = None, **text) -> Path:
+    """A whole own checkpoint with random weights: model, tokenizer, processor; images of 128 pixels, 4 tokens."""
+    tokenizer = qwen2_tokenizer(image_token=True, padding_side="left", pad_token="<|endoftext|>")
+    processor = FastVLMProcessor(FastVLMImageProcessorPil(size=128), tokenizer)
+    end = {"eos_token_id": tokenizer.eos_token_id, "max_position_embeddings": 2048}
+    config = tiny_config(vision, **{"vocab_size": len(tokenizer), **end, **text})
+    config.image_token_id = processor.image_token_id
+    model = randomize(FastVLMForConditionalGeneration(config).eval())
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

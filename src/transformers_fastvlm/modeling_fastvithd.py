@@ -35,9 +35,9 @@ from .reparameterizable_layers import (
     MobileOneBlock,
     Reparameterizable,
     RepMixer,
-    SqueezeExcite,
     activate,
     layer_scale,
+    starting_as,
 )
 from .reparameterization import identity_kernel
 
@@ -99,9 +99,9 @@ class ConvFeedForward(nn.Module):
         self.depthwise = FastViTHDConvNorm(
             config, in_channels=channels, out_channels=channels, kernel_size=7, padding=3, groups=channels
         )
-        self.fc1 = pointwise(channels, hidden_channels, 1)
+        self.fc1 = starting_as(pointwise(channels, hidden_channels, 1), std=config.initializer_range)
         self.activation = ACT2FN[config.hidden_act]
-        self.fc2 = pointwise(hidden_channels, channels, 1)
+        self.fc2 = starting_as(pointwise(hidden_channels, channels, 1), std=config.initializer_range)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.fc2(activate(self.activation, self.fc1(self.depthwise(hidden_states))))
@@ -284,23 +284,22 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d):
-            init.kaiming_normal_(module.weight)
-        elif isinstance(module, ConvFeedForward):
-            init.normal_(module.fc1.weight, std=self.config.initializer_range)
-            init.normal_(module.fc2.weight, std=self.config.initializer_range)
-        elif isinstance(module, SqueezeExcite):
-            # Gates near one half: random ones can shut for good before anything is learnt behind them.
-            init.normal_(module.expand.weight, std=self.config.initializer_range / 10)
-        elif isinstance(module, (RepMixer, ConditionalPositionEncoding)) and module.conv is not None:
-            # These convolutions contain the skip connection; without it, depth would drown the signal.
-            kernel = module.conv.weight
-            noise = torch.randn_like(kernel) * self.config.initializer_range
-            init.copy_(kernel, noise + identity_kernel(kernel.shape[0], kernel.shape[0], kernel.shape[-1], kernel))
+            self._init_convolution(module)
         for name in ("layer_scale", "layer_scale_1", "layer_scale_2"):
             if isinstance(parameter := getattr(module, name, None), nn.Parameter):
                 init.constant_(parameter, self.config.layer_scale_init_value)
         if isinstance(projection := getattr(module, "projection", None), nn.Parameter):
             init.normal_(projection, std=projection.shape[0] ** -0.5)
+
+    def _init_convolution(self, conv: nn.Conv2d) -> None:
+        std, identity = getattr(conv, "starts_as", (None, False))
+        if std is None:
+            init.kaiming_normal_(conv.weight)
+        elif identity:
+            kernel = identity_kernel(conv.out_channels, conv.groups, conv.kernel_size[0], conv.weight)
+            init.copy_(conv.weight, kernel + std * torch.randn_like(conv.weight))
+        else:
+            init.normal_(conv.weight, std=std)
 
     def reparameterize(self):
         """Turn the training form into the inference form, in place. Does nothing to a model that is in it already.

@@ -5,12 +5,16 @@
 All of them map `(batch, channels, height, width)` feature maps to feature maps.
 """
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
 from .configuration_fastvlm import FastViTHDConfig
 from .reparameterization import Branch, add_branches, convolution_from, fuse_batch_norm, identity_kernel, pad_kernel
+
+Conv = TypeVar("Conv", bound=nn.Conv2d)
 
 
 def activate(activation: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -19,6 +23,16 @@ def activate(activation: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor
     On CPUs, PyTorch's kernels take half as long on that.
     """
     return activation(hidden_states.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def starting_as(conv: Conv, std: float, identity: bool = False) -> Conv:
+    """Note on a convolution how `_init_weights` is to fill it: with noise of `std`, around the identity if asked to.
+
+    transformers hands `_init_weights` only modules with parameters of their own, so the module around a convolution
+    cannot fill it.
+    """
+    conv.starts_as = std, identity  # type: ignore[assignment]
+    return conv
 
 
 class FastViTHDBatchNorm(nn.BatchNorm2d):
@@ -59,6 +73,8 @@ class Reparameterizable(nn.Module):
 
     branch_names: tuple[str, ...] = ()
 
+    holds_skip = False  # whether the single convolution contains a skip connection
+
     def __init__(
         self, config: FastViTHDConfig, in_channels: int, out_channels: int, kernel_size: int, stride: int, groups: int
     ):
@@ -73,6 +89,8 @@ class Reparameterizable(nn.Module):
         }
         self.conv: nn.Conv2d | None
         conv = nn.Conv2d(**self.geometry, bias=True) if config.reparameterized else None  # type: ignore[arg-type]
+        if conv is not None and self.holds_skip:  # without it, depth would drown the signal
+            starting_as(conv, config.initializer_range, identity=True)
         self.register_module("conv", conv)
 
     def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -96,7 +114,37 @@ class Reparameterizable(nn.Module):
                 delattr(self, name)
 
 
-class MobileOneBlock(Reparameterizable):
+class SqueezeExcite(nn.Module):
+    """Channel gates from the mean over all positions (arXiv 1709.01507)."""
+
+    def __init__(self, config: FastViTHDConfig, channels: int, squeeze_channels: int):
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeeze_channels, 1)
+        # Gates start near one half: random ones can shut for good before anything is learnt behind them.
+        self.expand = starting_as(nn.Conv2d(squeeze_channels, channels, 1), std=config.initializer_range / 10)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        gates = hidden_states.mean((2, 3), keepdim=True)  # (batch, channels, 1, 1)
+        gates = self.expand(nn.functional.relu(self.reduce(gates)))
+        return hidden_states * gates.sigmoid()
+
+
+class ActivatedConv(Reparameterizable):
+    """A convolution with squeeze-excite, if `squeeze_channels` is given, and an activation behind it."""
+
+    def __init__(self, config: FastViTHDConfig, *geometry: int, squeeze_channels: int | None):
+        super().__init__(config, *geometry)
+        out_channels = self.geometry["out_channels"]
+        self.squeeze_excite = (
+            SqueezeExcite(config, out_channels, squeeze_channels) if squeeze_channels else nn.Identity()
+        )
+        self.activation = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return activate(self.activation, self.squeeze_excite(self.linear(hidden_states)))
+
+
+class MobileOneBlock(ActivatedConv):
     """MobileOne block (arXiv 2206.04040): convolution, 1x1 scale and skip branches, squeeze-excite, activation."""
 
     branch_names = ("conv_branch", "scale_branch", "skip_branch")
@@ -112,7 +160,8 @@ class MobileOneBlock(Reparameterizable):
         scale_branch: bool = True,
         squeeze_channels: int | None = None,
     ):
-        super().__init__(config, in_channels, out_channels, kernel_size, stride, groups)
+        geometry = in_channels, out_channels, kernel_size, stride, groups
+        super().__init__(config, *geometry, squeeze_channels=squeeze_channels)
         if self.conv is None:
             has_skip = in_channels == out_channels and stride == 1
             has_scale = scale_branch and kernel_size > 1
@@ -120,8 +169,6 @@ class MobileOneBlock(Reparameterizable):
             self.conv_branch = FastViTHDConvNorm(config, **self.geometry)
             self.scale_branch = FastViTHDConvNorm(config, **pointwise) if has_scale else None
             self.skip_branch = FastViTHDBatchNorm(config, in_channels) if has_skip else None
-        self.squeeze_excite = SqueezeExcite(out_channels, squeeze_channels) if squeeze_channels else nn.Identity()
-        self.activation = ACT2FN[config.hidden_act]
 
     def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
         output = self.conv_branch(hidden_states)
@@ -145,37 +192,18 @@ class MobileOneBlock(Reparameterizable):
             branches.append(fuse_batch_norm(identity, self.skip_branch))
         return add_branches(branches)
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return activate(self.activation, self.squeeze_excite(self.linear(hidden_states)))
 
-
-class SqueezeExcite(nn.Module):
-    """Channel gates from the mean over all positions (arXiv 1709.01507)."""
-
-    def __init__(self, channels: int, squeeze_channels: int):
-        super().__init__()
-        self.reduce = nn.Conv2d(channels, squeeze_channels, 1)
-        self.expand = nn.Conv2d(squeeze_channels, channels, 1)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        gates = hidden_states.mean((2, 3), keepdim=True)  # (batch, channels, 1, 1)
-        gates = self.expand(nn.functional.relu(self.reduce(gates)))
-        return hidden_states * gates.sigmoid()
-
-
-class LargeKernelConv(Reparameterizable):
+class LargeKernelConv(ActivatedConv):
     """7x7 convolution with stride 2 and, in the training form, a 3x3 branch beside it (RepLKNet, arXiv 2203.06717)."""
 
     branch_names = ("large_branch", "small_branch")
 
     def __init__(self, config: FastViTHDConfig, in_channels: int, out_channels: int, squeeze_channels: int | None):
-        super().__init__(config, in_channels, out_channels, kernel_size=7, stride=2, groups=in_channels)
+        super().__init__(config, in_channels, out_channels, 7, 2, in_channels, squeeze_channels=squeeze_channels)
         if self.conv is None:
             small = {**self.geometry, "kernel_size": 3, "padding": 1}
             self.large_branch = FastViTHDConvNorm(config, **self.geometry)
             self.small_branch = FastViTHDConvNorm(config, **small)
-        self.squeeze_excite = SqueezeExcite(out_channels, squeeze_channels) if squeeze_channels else nn.Identity()
-        self.activation = ACT2FN[config.hidden_act]
 
     def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.large_branch(hidden_states) + self.small_branch(hidden_states)
@@ -183,9 +211,6 @@ class LargeKernelConv(Reparameterizable):
     def branch(self) -> Branch:
         small_kernel, small_bias = self.small_branch.branch()
         return add_branches([self.large_branch.branch(), (pad_kernel(small_kernel, 7), small_bias)])
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return activate(self.activation, self.squeeze_excite(self.linear(hidden_states)))
 
 
 class RepMixer(Reparameterizable):
@@ -195,6 +220,7 @@ class RepMixer(Reparameterizable):
     """
 
     branch_names = ("conv_branch", "scale_branch", "skip_branch", "norm", "layer_scale")
+    holds_skip = True
 
     def __init__(self, config: FastViTHDConfig, channels: int):
         super().__init__(config, channels, channels, kernel_size=3, stride=1, groups=channels)
@@ -229,6 +255,7 @@ class ConditionalPositionEncoding(Reparameterizable):
     """Position encoding by a 7x7 depthwise convolution with a skip (arXiv 2102.10882), before attention stages."""
 
     branch_names = ("conv_branch",)
+    holds_skip = True
 
     def __init__(self, config: FastViTHDConfig, channels: int):
         super().__init__(config, channels, channels, kernel_size=7, stride=1, groups=channels)

