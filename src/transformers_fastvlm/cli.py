@@ -91,3 +91,48 @@ def encoder(
     if check and (slower := subject.shortfalls(result)):
         errors.print("Ours is slower:\n" + "\n".join(slower), markup=False)
         raise typer.Exit(1)
+
+
+@bench.command()
+def train(
+    model: Annotated[
+        str | None, typer.Option(help="Folder or Hub id. [default: FastVLM-0.5B's sizes with random weights]")
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Of lora, qlora, full.")] = "lora,qlora",
+    batch_size: Annotated[int, typer.Option(help="Examples per step, one image each.")] = 1,
+    text_tokens: Annotated[int, typer.Option(help="Tokens per example besides the image's.")] = 128,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    steps: Annotated[int, typer.Option(help="Measured steps.")] = 5,
+    warmup: Annotated[int, typer.Option(help="Unmeasured steps before them.")] = 1,
+    gradient_checkpointing: Annotated[bool, typer.Option(help="Recompute activations.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: PyTorch's choice]")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Also write every measurement here.")] = None,
+) -> None:
+    """Peak memory and speed of fine-tuning, each method in a process of its own."""
+    from .benchmark import report
+    from .benchmark import training as subject
+
+    errors = Console(stderr=True)
+    if json_path is not None and not json_path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--json: there is no folder {json_path.absolute().parent}.")
+    with errors.status("starting") as status, subject.model_or_random(model) as folder:
+        try:
+            config = subject.TrainingBenchmarkConfig(
+                model=folder,
+                methods=names_in(methods),  # type: ignore[arg-type]
+                batch_size=batch_size,
+                text_tokens=text_tokens,
+                dtype=dtype,  # type: ignore[arg-type]
+                steps=steps,
+                warmup=warmup,
+                gradient_checkpointing=gradient_checkpointing,
+                threads=threads,
+                device=device,
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        result = subject.run_training_benchmark(config, progress=status.update)
+    report.print_training_benchmark(result, console())
+    if json_path is not None:
+        report.write_json(report.training_benchmark_dict(result), json_path)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from torch import nn
 from transformers import PretrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
@@ -115,6 +116,7 @@ class CheckpointLoadingMixin:
             _raise_on_misshapen(model, info["mismatched_keys"], pretrained_model_name_or_path)
         if names and not return_info:  # who asks for the information decides on it
             _raise_on_missing(model, info["missing_keys"], names, pretrained_model_name_or_path)
+        _keep_4bit_weights_as_stored(model)
         if reparameterize:
             model.reparameterize()
         return (model, info) if return_info else model
@@ -140,6 +142,18 @@ class CheckpointLoadingMixin:
         if config is not vision_config and "lm_head.weight" in names:
             config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
         return config
+
+
+def _keep_4bit_weights_as_stored(model: nn.Module) -> None:
+    """Have bitsandbytes compute with 4-bit weights in the layout that they are stored in.
+
+    On CPUs with AVX512-BF16, its first forward pass in eval mode repacks them for a faster kernel, and every
+    `state_dict()` packs them back without restoring their scales: what is saved from then on is corrupt, and so is the
+    model in memory, adapters' checkpoints included (bitsandbytes 0.50.2, `_convert_weight_packed_for_cpu_inverse`).
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def _raise_on_misshapen(model, mismatched: Iterable[tuple], source) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from .encoder import OURS, EncoderBenchmark, EncoderPoint
 from .machine import Machine
 from .timing import Timing
+from .training import TrainingBenchmark
 
 
 def machine_lines(machine: Machine) -> list[str]:
@@ -108,6 +109,56 @@ def encoder_benchmark_dict(benchmark: EncoderBenchmark) -> dict[str, Any]:
         },
         "points": [_point_dict(point) for point in benchmark.points],
         "relative_differences": benchmark.differences,
+    }
+
+
+def training_table(benchmark: TrainingBenchmark) -> Table:
+    """One Markdown row per method."""
+    table = Table(box=box.MARKDOWN)
+    table.add_column("method", overflow="fold")
+    for name in ("trainable M", "ms per step", "tokens/s", "peak MiB"):
+        table.add_column(name, justify="right", overflow="fold")
+    for point in benchmark.points:
+        table.add_row(
+            point.method,
+            f"{point.trainable / 1e6:.2f}",
+            milliseconds(point.timing),
+            f"{point.tokens_per_second():.0f}",
+            mebibytes(point.timing.peak_memory),
+        )
+    return table
+
+
+def print_training_benchmark(benchmark: TrainingBenchmark, console: Console) -> None:
+    for line in machine_lines(benchmark.machine):
+        console.print(line, highlight=False)
+    console.print(training_table(benchmark))
+    config, tokens = benchmark.config, benchmark.points[0].tokens
+    checkpointing = "with" if config.gradient_checkpointing else "without"
+    console.print(
+        f"Batch {config.batch_size}, {config.dtype}, {tokens} tokens, {checkpointing} gradient checkpointing. "
+        f"ms: median ± half the interquartile range of {config.steps} steps; MiB: the whole process on a CPU, what "
+        "PyTorch allocates on a GPU.",
+        highlight=False,
+    )
+
+
+def training_benchmark_dict(benchmark: TrainingBenchmark) -> dict[str, Any]:
+    """The whole result, of types that JSON has. Times in seconds, memory in bytes."""
+    return {
+        "benchmark": "train",
+        "machine": {**vars(benchmark.machine), "cpu_flags": list(benchmark.machine.cpu_flags)},
+        "config": vars(benchmark.config),
+        "points": [
+            {
+                "method": point.method,
+                "trainable": point.trainable,
+                "tokens_per_step": point.tokens,
+                "tokens_per_second": point.tokens_per_second(),
+                **_timing_dict(point.timing),
+            }
+            for point in benchmark.points
+        ],
     }
 
 

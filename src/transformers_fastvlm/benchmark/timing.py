@@ -87,7 +87,7 @@ def interleaved_latencies(
     return {name: tuple(values) for name, values in seconds.items()}
 
 
-def _process_memory(field: str) -> int:
+def process_memory(field: str) -> int:
     """Bytes of a field of Linux's `/proc/self/status`."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
@@ -118,9 +118,9 @@ def call_peak_memory(call: Callable[[], Any], device: torch.device) -> int | Non
         return None
     _give_freed_memory_back()
     reset.write_text("5")
-    before = _process_memory("VmRSS")
+    before = process_memory("VmRSS")
     call()
-    return max(_process_memory("VmHWM") - before, 0)
+    return max(process_memory("VmHWM") - before, 0)
 
 
 @contextmanager

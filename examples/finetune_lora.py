@@ -1,0 +1,147 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""LoRA and QLoRA fine-tuning of any FastVLM checkpoint on any chat data set with images.
+
+    python examples/finetune_lora.py --model apple/FastVLM-0.5B --dataset my_folder/train.jsonl --output_dir adapter
+    python examples/finetune_lora.py --model apple/FastVLM-0.5B --dataset HuggingFaceH4/llava-instruct-mix-vsft \\
+        --images_column images --output_dir adapter --load_in_4bit --bf16 --gradient_checkpointing
+
+A data set has a column with messages and one with an image or a list of images; a JSONL file names images relative to
+itself. All of transformers' `TrainingArguments` are options, too. `--resume` goes on where a killed run stopped.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoProcessor, HfArgumentParser, Trainer, TrainingArguments, set_seed
+
+from transformers_fastvlm import AutoModelForVision2Seq
+from transformers_fastvlm.quantization import quantization_config
+from transformers_fastvlm.training import (
+    FastVLMDataCollator,
+    RowFormat,
+    explained_out_of_memory,
+    last_whole_checkpoint,
+    load_chat_dataset,
+    lora_target_modules,
+    prepare_dataset,
+    write_adapter_card,
+)
+
+
+@dataclass
+class ScriptArguments:
+    model: str = field(metadata={"help": "folder or Hub id of a FastVLM checkpoint"})
+    dataset: str = field(metadata={"help": "Hub id, folder or JSONL file"})
+    split: str = field(default="train", metadata={"help": "what to train on"})
+    eval_dataset: str | None = field(default=None, metadata={"help": "by default a part of the data set"})
+    eval_split: str = field(default="train", metadata={"help": "of --eval_dataset"})
+    eval_fraction: float = field(default=0.05, metadata={"help": "kept for evaluation without --eval_dataset"})
+    messages_column: str = "messages"
+    images_column: str = "images"
+    max_length: int | None = field(default=None, metadata={"help": "longest example in tokens, images included"})
+    too_long: str = field(default="shorten", metadata={"help": "shorten or drop"})
+    faulty_rows: str = field(default="stop", metadata={"help": "stop at rows that cannot be trained on, or skip them"})
+    streaming: bool = field(default=False, metadata={"help": "read while training; needs --max_steps"})
+    resolution: int | None = field(default=None, metadata={"help": "side of the images; default the checkpoint's"})
+    load_in_4bit: bool = field(default=False, metadata={"help": "QLoRA: the decoder's weights in NF4"})
+    rank: int = field(default=16, metadata={"help": "of the adapter"})
+    alpha: int = field(default=32, metadata={"help": "the adapter's scale is alpha / rank"})
+    dropout: float = 0.05
+    adapt_projector: bool = field(default=False, metadata={"help": "besides the decoder"})
+    adapt_encoder: bool = field(default=False, metadata={"help": "the encoder's attention, besides the decoder"})
+    resume: bool = field(default=False, metadata={"help": "go on from the last whole checkpoint in --output_dir"})
+
+
+@dataclass
+class LoraTrainingArguments(TrainingArguments):
+    """transformers' arguments with the defaults that LoRA wants."""
+
+    output_dir: str = "adapter"
+    learning_rate: float = 2e-4
+    lr_scheduler_type: str = "cosine"
+    warmup_steps: float = 0.03
+    num_train_epochs: float = 1
+    logging_steps: float = 10
+    eval_strategy: str = "steps"
+    eval_steps: float | None = 100
+    save_steps: float = 100
+    save_total_limit: int | None = 2
+    report_to: str | None = "none"
+    remove_unused_columns: bool = False  # the collator reads them
+    label_names: list[str] | None = field(default_factory=lambda: ["labels"])
+
+
+def load_model(script: ScriptArguments, training: TrainingArguments):
+    quantization = quantization_config("nf4") if script.load_in_4bit else None
+    dtype = torch.bfloat16 if training.bf16 else torch.float32
+    model = AutoModelForVision2Seq.from_pretrained(script.model, dtype=dtype, quantization_config=quantization)
+    if script.load_in_4bit:
+        model = prepare_model_for_kbit_training(model, training.gradient_checkpointing)
+    targets = lora_target_modules(model, projector=script.adapt_projector, encoder=script.adapt_encoder)
+    scale = {"r": script.rank, "lora_alpha": script.alpha, "lora_dropout": script.dropout}
+    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=targets, **scale))
+    model.print_trainable_parameters()
+    return model
+
+
+def load_data(script: ScriptArguments, processor, row_format: RowFormat):
+    sets = {"train": load_chat_dataset(script.dataset, script.split, script.streaming)}
+    if script.eval_dataset is not None:
+        sets["eval"] = load_chat_dataset(script.eval_dataset, script.eval_split)
+    elif not script.streaming:
+        parts = sets["train"].train_test_split(script.eval_fraction, seed=0)
+        sets = {"train": parts["train"], "eval": parts["test"]}
+    for name, dataset in sets.items():
+        sets[name], report = prepare_dataset(dataset, processor, row_format, script.faulty_rows)
+        print(f"{name}: {report}")
+    return sets["train"], sets.get("eval")
+
+
+def draw_losses(history: list[dict], path: Path) -> None:
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for key, label in (("loss", "training"), ("eval_loss", "evaluation")):
+        points = [(entry["step"], entry[key]) for entry in history if key in entry]
+        if points:
+            axes.plot(*zip(*points), label=label, marker="." if len(points) < 30 else None)
+    axes.set(xlabel="step", ylabel="loss per token of the answers", ylim=(0, None))
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    script, training = HfArgumentParser((ScriptArguments, LoraTrainingArguments)).parse_args_into_dataclasses()
+    set_seed(training.seed)
+    size = {} if script.resolution is None else {"size": script.resolution}
+    processor = AutoProcessor.from_pretrained(script.model, **size)
+    row_format = RowFormat(script.messages_column, script.images_column, script.max_length, script.too_long)
+    train_set, eval_set = load_data(script, processor, row_format)
+    if eval_set is None:
+        training.eval_strategy = "no"
+    model = load_model(script, training)
+    collator = FastVLMDataCollator(processor, row_format)
+    trainer = Trainer(model, training, collator, train_dataset=train_set, eval_dataset=eval_set)
+    resolution = processor.image_processor.get_resolution()
+    bits = 4 if script.load_in_4bit else 32
+    with explained_out_of_memory(training.train_batch_size, resolution, training.gradient_checkpointing, bits):
+        trainer.train(resume_from_checkpoint=last_whole_checkpoint(training.output_dir) if script.resume else None)
+        metrics = trainer.evaluate() if eval_set is not None else {}
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        folder = Path(training.output_dir)
+        processor.save_pretrained(folder)
+        draw_losses(trainer.state.log_history, folder / "loss.png")
+        settings = {"rank": script.rank, "alpha": script.alpha, "learning rate": training.learning_rate}
+        settings |= {"steps": trainer.state.global_step, "4-bit weights": script.load_in_4bit}
+        write_adapter_card(folder, script.model, script.dataset, settings, metrics)
+        print(f"The adapter is in {folder}, its losses in {folder / 'loss.png'}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""LoRA fine-tuning with TRL's `SFTTrainer`; of ours it takes no more than the import.
+
+    python examples/finetune_trl.py --model_name_or_path apple/FastVLM-0.5B --dataset_name my_folder \\
+        --use_peft --lora_target_modules q_proj k_proj v_proj o_proj gate_proj up_proj down_proj --output_dir adapter
+
+The data set has the columns `messages` and `images`; TRL itself puts the images before the first question, unless
+contents are lists of parts that say where they are. `--load_in_4bit` is QLoRA over the
+decoder alone, by our `quantization_config`.
+"""
+
+import torch
+from datasets import load_dataset
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser, get_peft_config
+
+import transformers_fastvlm  # noqa: F401  (registers FastVLM with the Auto classes)
+
+
+def main() -> None:
+    script, training, choice = TrlParser((ScriptArguments, SFTConfig, ModelConfig)).parse_args_and_config()
+    training.assistant_only_loss = True
+    training.max_length = None  # TRL would cut through images
+    dtype = torch.bfloat16 if training.bf16 else torch.float32
+    quantization = None
+    if choice.load_in_4bit:
+        from transformers_fastvlm.quantization import quantization_config
+
+        quantization = quantization_config("nf4", dtype)
+    model = AutoModelForImageTextToText.from_pretrained(
+        choice.model_name_or_path, dtype=dtype, quantization_config=quantization
+    )
+    processor = AutoProcessor.from_pretrained(choice.model_name_or_path)
+    data = load_dataset(script.dataset_name, name=script.dataset_config)
+    trainer = SFTTrainer(
+        model,
+        training,
+        train_dataset=data[script.dataset_train_split],
+        eval_dataset=data.get(script.dataset_test_split) if training.eval_strategy != "no" else None,
+        processing_class=processor,
+        peft_config=get_peft_config(choice),
+    )
+    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    trainer.save_model()
+
+
+if __name__ == "__main__":
+    main()

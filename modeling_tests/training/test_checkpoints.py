@@ -1,0 +1,70 @@
+"""Which checkpoint a killed run goes on from, and small helpers of the scripts."""
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from transformers_fastvlm.training import explained_out_of_memory, last_whole_checkpoint, write_adapter_card
+
+
+def make_checkpoint(folder, step: int, state: str | None = "{}"):
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    (path / "adapter_model.safetensors").write_bytes(b"weights")
+    if state is not None:
+        (path / "trainer_state.json").write_text(state)
+    return path
+
+
+def test_the_newest_whole_one_is_taken(tmp_path):
+    assert last_whole_checkpoint(tmp_path) is None
+    assert last_whole_checkpoint(tmp_path / "nowhere") is None
+    make_checkpoint(tmp_path, 90)
+    newest = make_checkpoint(tmp_path, 100)
+    (tmp_path / "checkpoint-final").mkdir()
+    assert last_whole_checkpoint(tmp_path) == newest
+
+
+@pytest.mark.parametrize("state", [None, "", '{"global_step": 20'])
+def test_ones_that_were_cut_off_are_removed(state, tmp_path):
+    whole, cut_off = make_checkpoint(tmp_path, 10), make_checkpoint(tmp_path, 20, state)
+    assert last_whole_checkpoint(tmp_path) == whole
+    assert not cut_off.exists()
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_running_out_of_memory_says_what_helps(error):
+    message = "batch size below 8, .* smaller image than 1024x1024, gradient checkpointing, 4-bit weights"
+    with pytest.raises(MemoryError, match=message), explained_out_of_memory(8, 1024, False, 16):
+        raise error
+    with pytest.raises(MemoryError) as caught, explained_out_of_memory(1, 512, True, 4):
+        raise error
+    assert str(caught.value) == "Memory ran out. Less is needed with a smaller image than 512x512."
+
+
+def test_other_errors_pass():
+    with pytest.raises(RuntimeError, match="shapes"), explained_out_of_memory(8, 1024, False, 16):
+        raise RuntimeError("shapes do not match")
+
+
+def test_the_adapters_card_says_how_to_use_it(tmp_path):
+    path = write_adapter_card(tmp_path, "apple/FastVLM-0.5B", "lmms-lab/DocVQA", {"rank": 16}, {"eval_loss": 0.123456})
+    card = ModelCard.load(path)
+    assert card.data.base_model == "apple/FastVLM-0.5B"
+    assert card.data.datasets == ["lmms-lab/DocVQA"]
+    assert card.data.library_name == "peft"
+    assert 'from_pretrained("apple/FastVLM-0.5B")' in card.text
+    assert "| eval_loss | 0.1235 |" in card.text
+    compile(card.text.partition("```python\n")[2].partition("```")[0], "card", "exec")
+
+
+def test_folders_of_this_machine_are_not_published_as_hub_ids(tmp_path):
+    (tmp_path / "base").mkdir()
+    data = tmp_path / "train.jsonl"
+    data.touch()
+    card = ModelCard.load(write_adapter_card(tmp_path, str(tmp_path / "base"), str(data), {}, {}))
+    assert card.data.base_model is None
+    assert card.data.datasets is None
+    assert str(tmp_path) not in card.content

@@ -1,0 +1,225 @@
+"""The scripts users copy, run whole on a tiny checkpoint: LoRA, QLoRA, resume after a kill, stages, two processes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM
+
+from chat_rows import picture, turns
+from helpers_tokenizer import qwen2_tokenizer
+from tiny_models import write_tiny_checkpoint
+from transformers_fastvlm import AutoModelForVision2Seq, FastVLMForConditionalGeneration
+
+for library in ("accelerate.utils", "datasets", "matplotlib"):
+    pytest.importorskip(library, reason=f"the scripts need {library} (the `train` extra)")
+peft = pytest.importorskip("peft", reason="LoRA needs PEFT (the `train` extra)")
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+QUICK = ["--per_device_train_batch_size", "2", "--logging_steps", "1", "--disable_tqdm", "true", "--eval_steps", "100"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    text = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"), **text)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    rows = []
+    for index in range(26):
+        picture(60 + index, 70).save(folder / f"{index}.png")
+        messages = [
+            {"role": "user", "content": f"<image>\nWhat is {index}?"},
+            {"role": "assistant", "content": "A cat"},
+        ]
+        rows.append(json.dumps({"messages": messages, "images": [f"{index}.png"]}))
+    (folder / "train.jsonl").write_text("\n".join(rows))
+    return folder / "train.jsonl"
+
+
+def command(script: str, *arguments: object, processes: int = 1) -> list[str]:
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return [*start, str(EXAMPLES / script), *map(str, arguments)]
+
+
+def run(script: str, *arguments: object, processes: int = 1) -> str:
+    done = subprocess.run(
+        command(script, *arguments, processes=processes),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def finetune(checkpoint, data, output, *arguments, **kwargs) -> str:
+    arguments = ("--model", checkpoint, "--dataset", data, "--output_dir", output, *QUICK, *arguments)
+    return run("finetune_lora.py", *arguments, **kwargs)
+
+
+def losses(output: Path, step: int) -> list[float]:
+    history = json.loads((output / f"checkpoint-{step}" / "trainer_state.json").read_text())["log_history"]
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
+@pytest.fixture(scope="module")
+def trained(checkpoint, data, tmp_path_factory) -> Path:
+    """An undisturbed run of 12 steps, saved every 3."""
+    output = tmp_path_factory.mktemp("adapter")
+    finetune(checkpoint, data, output, "--save_steps", 3, "--save_total_limit", 9)
+    return output
+
+
+def test_lora_learns_and_leaves_an_adapter_that_peft_alone_loads(trained, checkpoint):
+    course = losses(trained, 12)
+    assert len(course) == 12
+    assert course[-1] < course[0]
+    model = peft.PeftModel.from_pretrained(AutoModelForVision2Seq.from_pretrained(checkpoint), trained)
+    saved = load_file(trained / "adapter_model.safetensors")
+    assert all("language_model" in name for name in saved)
+    assert any(tensor.abs().sum() > 0 for name, tensor in saved.items() if "lora_B" in name)
+    processor = AutoProcessor.from_pretrained(trained)
+    inputs = processor.apply_chat_template(turns("What is it?")[:1], add_generation_prompt=True, tokenize=False)
+    batch = processor(images=[picture()], text=inputs, return_tensors="pt")
+    assert model.generate(**batch, max_new_tokens=3).shape[1] > batch["input_ids"].shape[1]
+
+
+def test_the_run_leaves_a_picture_and_a_card(trained):
+    assert (trained / "loss.png").stat().st_size > 5000
+    card = (trained / "README.md").read_text()
+    assert "| eval_loss |" in card
+    assert str(trained.parent) not in card
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.time() + 200
+    while not path.exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.time() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("moment", ["between checkpoints", "while one is written"])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(moment, trained, checkpoint, data, tmp_path):
+    arguments = ["--model", checkpoint, "--dataset", data, "--output_dir", tmp_path, *QUICK]
+    arguments += ["--save_steps", 3, "--save_total_limit", 9]
+    process = subprocess.Popen(
+        command("finetune_lora.py", *arguments), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    # The weights come first into a checkpoint, the state last.
+    last = "adapter_model.safetensors" if moment == "while one is written" else "trainer_state.json"
+    wait_for(tmp_path / "checkpoint-6" / last, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    if moment == "while one is written":  # the disk is too fast to be sure of the moment
+        (tmp_path / "checkpoint-6" / "trainer_state.json").unlink(missing_ok=True)
+        weights = tmp_path / "checkpoint-6" / "adapter_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+        for later in tmp_path.glob("checkpoint-9"):
+            (later / "trainer_state.json").unlink(missing_ok=True)
+    finetune(checkpoint, data, tmp_path, "--save_steps", 3, "--save_total_limit", 9, "--resume")
+    assert losses(tmp_path, 12) == pytest.approx(losses(trained, 12), abs=1e-6)
+    ours, undisturbed = (load_file(folder / "adapter_model.safetensors") for folder in (tmp_path, trained))
+    assert all(torch.equal(ours[name], undisturbed[name]) for name in undisturbed)
+
+
+def test_two_processes_have_the_losses_of_one(trained, checkpoint, data, tmp_path):
+    options = ["--per_device_train_batch_size", 1, "--max_steps", 5, "--save_steps", 5, "--dropout", 0]
+    finetune(checkpoint, data, tmp_path / "two", *options, processes=2)
+    options[1] = 2
+    finetune(checkpoint, data, tmp_path / "one", *options)
+    assert losses(tmp_path / "two", 5) == pytest.approx(losses(tmp_path / "one", 5), abs=1e-4)
+    peft.PeftModel.from_pretrained(AutoModelForVision2Seq.from_pretrained(checkpoint), tmp_path / "two")
+
+
+def test_qlora_with_gradient_checkpointing(checkpoint, data, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="4-bit weights need bitsandbytes (the `quantization` extra)")
+    options = ["--load_in_4bit", "--gradient_checkpointing", "--max_steps", 6, "--save_steps", 3, "--eval_steps", 2]
+    finetune(checkpoint, data, tmp_path, *options)
+    course = losses(tmp_path, 6)
+    assert course[-1] < course[0]
+    model = peft.PeftModel.from_pretrained(AutoModelForVision2Seq.from_pretrained(checkpoint), tmp_path)
+    assert any("lora_B" in name for name, _ in model.named_parameters())
+
+
+def test_streaming(checkpoint, data, tmp_path):
+    finetune(checkpoint, data, tmp_path, "--streaming", "--max_steps", 4, "--save_steps", 4)
+    assert len(losses(tmp_path, 4)) == 4
+
+
+def test_stages_build_a_model_from_two_parts_and_train_what_they_say(checkpoint, data, tmp_path):
+    decoder = tmp_path / "decoder"
+    tokenizer = qwen2_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    end = tokenizer.eos_token_id
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), eos_token_id=end, **sizes)).save_pretrained(decoder)
+    tokenizer.save_pretrained(decoder)
+    common = ["--dataset", data, "--resolution", 128, "--batch_size", 4, "--max_steps", 3, *QUICK[:-2]]
+    parts = ["--encoder", checkpoint, "--decoder", decoder]
+    run("train_stages.py", "--stage", "1", *parts, "--output_dir", tmp_path / "one", *common)
+    weights = load_file(tmp_path / "one" / "model.safetensors")
+    for folder, prefix in ((checkpoint, "model.vision_tower."), (decoder, "model.layers.")):
+        for name, tensor in load_file(folder / "model.safetensors").items():
+            if name.startswith(prefix):
+                own = name.replace("model.layers", "model.language_model.layers")
+                assert torch.equal(weights[own], tensor), own
+    output = run(
+        "train_stages.py", "--stage", "2", "--model", tmp_path / "one", "--output_dir", tmp_path / "two", *common
+    )
+    assert "stage 2 trains encoder, projector, decoder" in output
+    later = load_file(tmp_path / "two" / "model.safetensors")
+    for part in ("vision_tower.stem", "multi_modal_projector", "language_model.layers"):
+        assert any(not torch.equal(later[name], weights[name]) for name in weights if part in name)
+    model = FastVLMForConditionalGeneration.from_pretrained(tmp_path / "two")
+    assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--stage", "4"], "Unknown --stage '4'"), (["--stage", "1"], "Give either --model, or both --encoder and")],
+)
+def test_stages_say_what_is_wrong(arguments, message, data, tmp_path):
+    done = subprocess.run(
+        command("train_stages.py", *arguments, "--dataset", data, "--output_dir", tmp_path),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert re.search(message, done.stderr)
+
+
+def test_trl(checkpoint, data, tmp_path):
+    pytest.importorskip("trl", reason="TRL is part of the `train` extra")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for index in range(4):
+        picture(60 + index, 70).save(folder / f"{index}.png")
+    row = {
+        "messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "A cat"}],
+    }
+    lines = [json.dumps({"images_file_names": [f"{index}.png"], **row}) for index in range(4)]
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    arguments = ["--model_name_or_path", checkpoint, "--dataset_name", folder, "--output_dir", tmp_path / "adapter"]
+    arguments += ["--use_peft", "--lora_target_modules", "q_proj", "v_proj", "--max_steps", 2, "--report_to", "none"]
+    arguments += ["--bf16", "false"]  # TRL takes a GPU for granted
+    run("finetune_trl.py", *arguments, *QUICK[:4])
+    peft.PeftModel.from_pretrained(AutoModelForVision2Seq.from_pretrained(checkpoint), tmp_path / "adapter")

@@ -1,0 +1,182 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Memory and speed of fine-tuning: LoRA, QLoRA, and everything."""
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+
+from ..auto import AutoModelForVision2Seq
+from ..configuration_fastvlm import FastVLMConfig
+from ..quantization import quantization_config
+from ..training import PARTS, lora_target_modules, parameter_groups, train_only
+from .machine import Machine, describe_machine
+from .timing import Timing, process_memory, synchronize, thread_count
+
+Method = Literal["lora", "qlora", "full"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+@dataclass(frozen=True)
+class TrainingBenchmarkConfig:
+    """
+    Args:
+        model: folder or Hub id.
+        methods: of `"lora"` (the decoder's linear layers, rank 16), `"qlora"` (the same over 4-bit weights) and
+            `"full"` (encoder, projector and decoder).
+        batch_size: examples per step, with one image each.
+        text_tokens: tokens of each example besides the image's, half of them learnt.
+        dtype: of the weights that are not quantized.
+        steps: measured optimizer steps.
+        warmup: steps before them.
+        gradient_checkpointing: recompute activations instead of keeping them.
+        threads: CPU threads; `None` for PyTorch's choice.
+        device: where to train.
+
+    Raises:
+        ValueError: if a method is unknown or a count is not positive.
+    """
+
+    model: str
+    methods: tuple[Method, ...] = ("lora", "qlora")
+    batch_size: int = 1
+    text_tokens: int = 128
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    steps: int = 5
+    warmup: int = 1
+    gradient_checkpointing: bool = False
+    threads: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self):
+        if unknown := set(self.methods) - set(METHODS):
+            raise ValueError(f"Unknown methods {sorted(unknown)}; known are {', '.join(METHODS)}.")
+        if not self.methods:
+            raise ValueError(f"Name at least one method of {', '.join(METHODS)}.")
+        if min(self.batch_size, self.steps) < 1 or self.text_tokens < 2 or self.warmup < 0:
+            raise ValueError("`batch_size` and `steps` are at least 1, `text_tokens` at least 2, `warmup` at least 0.")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"Weights train in 'float32' or 'bfloat16', not {self.dtype!r}.")
+
+
+@dataclass(frozen=True)
+class TrainingPoint:
+    """
+    What one method took.
+
+    Args:
+        method: which.
+        timing: seconds per step; its memory is the largest of the whole training, weights and optimizer included.
+        tokens: per step, visual ones included.
+        trainable: parameters that train.
+    """
+
+    method: Method
+    timing: Timing
+    tokens: int
+    trainable: int
+
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.timing.median
+
+
+@dataclass(frozen=True)
+class TrainingBenchmark:
+    config: TrainingBenchmarkConfig
+    machine: Machine
+    points: tuple[TrainingPoint, ...]
+
+
+@contextmanager
+def model_or_random(model: str | None) -> Iterator[str]:
+    """`model` itself, or the folder of a FastVLM-0.5B with random weights, which the end of the context removes."""
+    if model is not None:
+        yield model
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        config = FastVLMConfig(dtype="bfloat16")
+        AutoModelForVision2Seq.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+        yield folder
+
+
+def build_trainable(config: TrainingBenchmarkConfig, method: Method) -> Any:
+    """The model, made ready for training by `method`."""
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    dtype = getattr(torch, config.dtype)
+    quantization = quantization_config("nf4", dtype) if method == "qlora" else None
+    model: Any = AutoModelForVision2Seq.from_pretrained(config.model, dtype=dtype, quantization_config=quantization)
+    model = model.to(config.device)
+    if method == "full":
+        train_only(model, PARTS)
+    else:
+        if method == "qlora":
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        targets = lora_target_modules(model)
+        model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, task_type="CAUSAL_LM", target_modules=targets))
+    if config.gradient_checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.train()
+
+
+def make_batch(config: TrainingBenchmarkConfig, settings: FastVLMConfig) -> dict[str, torch.Tensor]:
+    """One image and random text per example, for a model of these settings."""
+    vision = settings.vision_config
+    placeholders = (vision.image_size // vision.stride) ** 2
+    generator = torch.Generator().manual_seed(0)
+    text = torch.randint(0, settings.image_token_id, (config.batch_size, config.text_tokens), generator=generator)
+    images = torch.full((config.batch_size, placeholders), settings.image_token_id)
+    input_ids = torch.cat([text[:, :1], images, text[:, 1:]], dim=1)
+    labels = input_ids.clone()
+    labels[:, : -(config.text_tokens // 2)] = -100
+    pixels = torch.rand(config.batch_size, 3, vision.image_size, vision.image_size, generator=generator)
+    batch = {"input_ids": input_ids, "labels": labels, "pixel_values": pixels}
+    return {name: tensor.to(config.device) for name, tensor in batch.items()}
+
+
+def measure_method(config: TrainingBenchmarkConfig, method: Method) -> TrainingPoint:
+    """Train a few steps and measure them. In a process of its own, or memory of earlier methods counts too."""
+    device = torch.device(config.device)
+    with thread_count(config.threads):
+        model = build_trainable(config, method)
+        batch = make_batch(config, model.config)
+        optimizer = torch.optim.AdamW(parameter_groups(model, 1e-5))
+        seconds = []
+        for step in range(config.warmup + config.steps):
+            synchronize(device)
+            start = time.perf_counter()
+            model(**batch).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            synchronize(device)
+            if step >= config.warmup:
+                seconds.append(time.perf_counter() - start)
+        trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else process_memory("VmHWM")
+    return TrainingPoint(method, Timing(tuple(seconds), peak), batch["input_ids"].numel(), trainable)
+
+
+def run_training_benchmark(config: TrainingBenchmarkConfig, progress=lambda text: None) -> TrainingBenchmark:
+    """
+    Measure every method, each in a fresh process.
+
+    Raises:
+        ImportError: if a method needs a library that is not installed.
+    """
+    points = []
+    for method in config.methods:
+        progress(f"training with {method}")
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            points.append(pool.submit(measure_method, config, method).result())
+    packages = ("torch", "transformers", "peft", "bitsandbytes", "transformers-fastvlm")
+    with thread_count(config.threads):
+        machine = describe_machine(torch.device(config.device), packages)
+    return TrainingBenchmark(config, machine, tuple(points))

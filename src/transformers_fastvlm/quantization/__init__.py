@@ -1,0 +1,76 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""4-bit and 8-bit weights: configurations that keep the parts which do not bear it out of it."""
+
+from typing import Literal, get_args
+
+import torch
+from transformers import BitsAndBytesConfig, TorchAoConfig
+
+Scheme = Literal["nf4", "fp4", "bnb-int8", "int8", "int8-dynamic"]
+# Full names, as in the VLM and as in the model without head: bitsandbytes matches them from their start, and any list
+# takes the place of its own, which has `lm_head`.
+_SKIPPED_PARTS = {
+    "encoder": ("model.vision_tower", "vision_tower"),
+    "projector": ("model.multi_modal_projector", "multi_modal_projector"),
+    "head": ("lm_head",),
+}
+
+
+def quantization_config(
+    scheme: Scheme = "nf4",
+    compute_dtype: torch.dtype = torch.bfloat16,
+    keep: tuple[Literal["encoder", "projector", "head"], ...] = ("encoder", "projector", "head"),
+) -> BitsAndBytesConfig | TorchAoConfig:
+    """
+    The `quantization_config` for `from_pretrained`, by default of the decoder's linear layers alone.
+
+    Args:
+        scheme: `"nf4"` (QLoRA, arXiv 2305.14314, with double quantization) and `"fp4"`, 4 bits, and `"bnb-int8"`
+            (LLM.int8(), arXiv 2208.07339), 8 bits, by bitsandbytes; `"int8"`, 8-bit weights, and `"int8-dynamic"`,
+            activations in 8 bits too, by torchao. Adapters train on bitsandbytes' schemes.
+        compute_dtype: of the matrix products of the 4-bit schemes.
+        keep: parts that stay in full precision. The encoder's convolutions always do.
+
+    Raises:
+        ValueError: if the scheme or a part is unknown.
+        ImportError: if the library behind it is not installed; the message names the extra.
+    """
+    if scheme not in get_args(Scheme):
+        raise ValueError(f"Unknown scheme {scheme!r}; known are {', '.join(get_args(Scheme))}.")
+    if unknown := set(keep) - set(_SKIPPED_PARTS):
+        raise ValueError(f"Unknown parts {sorted(unknown)}; known are {', '.join(_SKIPPED_PARTS)}.")
+    skipped = [name for part in keep for name in _SKIPPED_PARTS[part]]
+    try:
+        if scheme in ("int8", "int8-dynamic"):
+            return _torchao_config(scheme, skipped)
+        return _bitsandbytes_config(scheme, compute_dtype, skipped)
+    except ImportError as error:
+        raise ImportError(
+            f"`{scheme}` needs a library that is not installed; `pip install transformers-fastvlm[quantization]` "
+            "installs it."
+        ) from error
+
+
+def _torchao_config(scheme: Scheme, skipped: list[str]) -> TorchAoConfig:
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig
+
+    kind = Int8WeightOnlyConfig if scheme == "int8" else Int8DynamicActivationInt8WeightConfig
+    return TorchAoConfig(kind(), modules_to_not_convert=skipped)
+
+
+def _bitsandbytes_config(scheme: Scheme, compute_dtype: torch.dtype, skipped: list[str]) -> BitsAndBytesConfig:
+    import bitsandbytes  # noqa: F401  (transformers would only say so while loading)
+
+    if scheme == "bnb-int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=scheme,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+        llm_int8_skip_modules=skipped,
+    )
+
+
+__all__ = ["Scheme", "quantization_config"]

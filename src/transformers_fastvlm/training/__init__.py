@@ -1,0 +1,33 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Fine-tuning: what transformers, PEFT and datasets leave to the model's authors."""
+
+from .build import build_vlm
+from .card import write_adapter_card
+from .checkpoints import last_whole_checkpoint
+from .collator import FastVLMDataCollator
+from .data import RowReport, load_chat_dataset, prepare_dataset
+from .lora import lora_target_modules
+from .memory import explained_out_of_memory
+from .parameters import PARTS, parameter_groups, train_only
+from .rows import RowError, RowFormat
+from .stages import STAGES, TrainingStage
+
+__all__ = [
+    "PARTS",
+    "STAGES",
+    "FastVLMDataCollator",
+    "RowError",
+    "RowFormat",
+    "RowReport",
+    "TrainingStage",
+    "build_vlm",
+    "explained_out_of_memory",
+    "last_whole_checkpoint",
+    "load_chat_dataset",
+    "lora_target_modules",
+    "parameter_groups",
+    "prepare_dataset",
+    "train_only",
+    "write_adapter_card",
+]
