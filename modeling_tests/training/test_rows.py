@@ -1,5 +1,7 @@
 """Rows of chat data sets to tokens, labels and pixels."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +97,11 @@ def test_faulty_rows_are_named(row, message, reason, processor):
     with pytest.raises(RowError, match=message) as caught:
         encode_row(processor, row, FORMAT)
     assert caught.value.reason == reason
+
+
+def test_errors_cross_processes():
+    error = pickle.loads(pickle.dumps(RowError("Row 3: There is no assistant turn.", "assistant")))
+    assert (str(error), error.reason) == ("Row 3: There is no assistant turn.", "assistant")
 
 
 def test_too_long_rows_are_shortened_behind_their_image(processor):

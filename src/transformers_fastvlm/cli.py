@@ -30,6 +30,12 @@ def integers_in(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(f"{text!r} is not a comma-separated list of whole numbers.") from error
 
 
+def require_folder_of(json_path: Path | None) -> None:
+    """Refuse a result file whose folder is not there before anything is measured."""
+    if json_path is not None and not json_path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--json: there is no folder {json_path.absolute().parent}.")
+
+
 def console() -> Console:
     """Where results go: as wide as the terminal, or wide enough for a table in a file or pipe."""
     terminal = Console()
@@ -68,8 +74,7 @@ def encoder(
             if not subject.PEERS[name].installed:
                 errors.print(f"Timing ours alone. {subject.PEERS[name].how_to_install(name)}", markup=False)
         chosen = tuple(name for name in chosen if subject.PEERS[name].installed)
-    if json_path is not None and not json_path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"--json: there is no folder {json_path.absolute().parent}.")
+    require_folder_of(json_path)
     try:
         config = subject.EncoderBenchmarkConfig(
             resolutions=integers_in(resolutions),
@@ -114,8 +119,7 @@ def train(
     from .benchmark import training as subject
 
     errors = Console(stderr=True)
-    if json_path is not None and not json_path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"--json: there is no folder {json_path.absolute().parent}.")
+    require_folder_of(json_path)
     with errors.status("starting") as status, subject.model_or_random(model) as folder:
         try:
             config = subject.TrainingBenchmarkConfig(

@@ -17,6 +17,7 @@ from ..auto import AutoModelForVision2Seq
 from ..configuration_fastvlm import FastVLMConfig
 from ..quantization import quantization_config
 from ..training import PARTS, lora_target_modules, parameter_groups, train_only
+from ..training.rows import NO_LOSS
 from .machine import Machine, describe_machine
 from .timing import Timing, process_memory, synchronize, thread_count
 
@@ -136,7 +137,7 @@ def make_batch(config: TrainingBenchmarkConfig, settings: FastVLMConfig) -> dict
     images = torch.full((config.batch_size, placeholders), settings.image_token_id)
     input_ids = torch.cat([text[:, :1], images, text[:, 1:]], dim=1)
     labels = input_ids.clone()
-    labels[:, : -(config.text_tokens // 2)] = -100
+    labels[:, : -(config.text_tokens // 2)] = NO_LOSS
     pixels = torch.rand(config.batch_size, 3, vision.image_size, vision.image_size, generator=generator)
     batch = {"input_ids": input_ids, "labels": labels, "pixel_values": pixels}
     return {name: tensor.to(config.device) for name, tensor in batch.items()}

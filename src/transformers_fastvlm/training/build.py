@@ -13,7 +13,7 @@ from ..configuration_fastvlm import FastVLMConfig
 from ..image_processing_fastvlm import FastVLMImageProcessor
 from ..image_processing_pil_fastvlm import FastVLMImageProcessorPil
 from ..modeling_fastvithd import FastViTHDModel
-from ..modeling_fastvlm import FastVLMForConditionalGeneration
+from ..modeling_fastvlm import FastVLMForConditionalGeneration, FastVLMMultiModalProjector
 from ..processing_fastvlm import FastVLMProcessor
 
 _TURN_TOKENS = ("<|im_start|>", "<|im_end|>")
@@ -56,7 +56,10 @@ def build_vlm(
         image_token_id=processor.image_token_id,
         tie_word_embeddings=language.config.tie_word_embeddings,
     )
-    model: Any = FastVLMForConditionalGeneration(config).to(dtype)  # type: ignore[arg-type]
+    with torch.device("meta"):  # the parts have their weights already
+        model: Any = FastVLMForConditionalGeneration(config)
+    projector = FastVLMMultiModalProjector(config).to(dtype)
+    model.model.multi_modal_projector = projector.apply(model._init_weights)
     if vision_tower.projection is not None:
         vision_tower.projection.requires_grad_(False)  # the VLM does not use it
     model.model.vision_tower = vision_tower

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..processing_fastvlm import FastVLMProcessor
-from .rows import Reason, RowError, RowFormat, check_row
+from .rows import Reason, RowError, RowFormat, read_row
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -168,7 +168,7 @@ class _RowCheck:
     def __call__(self, row: dict[str, Any], index: int) -> bool:
         self.report.checked += 1
         try:
-            text = check_row(self.processor, row, self.row_format)
+            text, _ = read_row(self.processor, row, self.row_format)
         except RowError as error:
             if not self.skip:
                 raise RowError(f"Row {index}: {error}", error.reason) from error
@@ -181,9 +181,10 @@ class _RowCheck:
 
     def all_of(self, dataset: Dataset) -> list[int]:
         """The rows to keep, in order. Every process checks its share."""
-        from accelerate import PartialState
         from accelerate.utils import gather_object
         from tqdm.auto import tqdm
+
+        from accelerate import PartialState
 
         state = PartialState()
         mine = range(state.process_index, len(dataset), state.num_processes)
@@ -196,10 +197,6 @@ class _RowCheck:
             except RowError as error:  # the others wait for this process
                 problem = error
                 break
-        if state.num_processes == 1:
-            if problem is not None:
-                raise problem
-            return kept
         shares = gather_object([(kept, self.report, problem)])
         self.report = _merged([report for _, report, _ in shares])
         if problems := [problem for *_, problem in shares if problem is not None]:

@@ -28,6 +28,9 @@ class RowError(ValueError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self):
+        return type(self), (str(self), self.reason)  # it crosses from one process to another
+
 
 @dataclass(frozen=True)
 class RowFormat:
@@ -176,12 +179,20 @@ def _shorten(text: EncodedText, image_token: int, row_format: RowFormat) -> Enco
     return EncodedText(text.input_ids[:limit], text.labels[:limit], shortened=True)
 
 
-def check_row(processor: FastVLMProcessor, row: dict[str, Any], row_format: RowFormat) -> EncodedText:
-    """Everything that `encode_row` does and can fail in, except for preparing the pixels."""
+def read_row(
+    processor: FastVLMProcessor, row: dict[str, Any], row_format: RowFormat
+) -> tuple[EncodedText, list[PIL.Image.Image]]:
+    """
+    Everything that a row can fail in: its conversation as tokens and labels, and its images, not yet prepared.
+
+    Raises:
+        RowError: if the row cannot be trained on.
+    """
     messages = read_messages(row, row_format)
-    sizes = [(image.height, image.width) for image in read_images(row, row_format)]
-    tokens_per_image = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"] if sizes else []
-    return encode_text(processor, messages, tokens_per_image, row_format)
+    images = read_images(row, row_format)
+    sizes = [(image.height, image.width) for image in images]
+    tokens_per_image = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
+    return encode_text(processor, messages, tokens_per_image, row_format), images
 
 
 def encode_row(
@@ -196,14 +207,8 @@ def encode_row(
     Raises:
         RowError: if the row cannot be trained on.
     """
-    messages = read_messages(row, row_format)
-    images = read_images(row, row_format)
-    if not images:
-        return encode_text(processor, messages, [], row_format), None
-    sizes = [(image.height, image.width) for image in images]
-    tokens_per_image = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
-    text = encode_text(processor, messages, tokens_per_image, row_format)
-    return text, processor.image_processor(images, return_tensors="pt")["pixel_values"]
+    text, images = read_row(processor, row, row_format)
+    return text, processor.image_processor(images, return_tensors="pt")["pixel_values"] if images else None
 
 
 def _describe(value: Any) -> str:
