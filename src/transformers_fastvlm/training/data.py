@@ -181,10 +181,9 @@ class _RowCheck:
 
     def all_of(self, dataset: Dataset) -> list[int]:
         """The rows to keep, in order. Every process checks its share."""
+        from accelerate import PartialState
         from accelerate.utils import gather_object
         from tqdm.auto import tqdm
-
-        from accelerate import PartialState
 
         state = PartialState()
         mine = range(state.process_index, len(dataset), state.num_processes)
