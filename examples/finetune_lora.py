@@ -13,8 +13,8 @@ itself. All of transformers' `TrainingArguments` are options, too. `--resume` go
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import matplotlib
 import torch
+from matplotlib import pyplot
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoProcessor, HfArgumentParser, Trainer, TrainingArguments, set_seed
 
@@ -73,6 +73,8 @@ class LoraTrainingArguments(TrainingArguments):
     report_to: str | None = "none"
     remove_unused_columns: bool = False  # the collator reads them
     label_names: list[str] | None = field(default_factory=lambda: ["labels"])
+    # Of streams, every process collates its own batches: images cannot be cut by rows.
+    accelerator_config: dict | str | None = field(default_factory=lambda: {"dispatch_batches": False})
 
 
 def load_model(script: ScriptArguments, training: TrainingArguments):
@@ -89,22 +91,21 @@ def load_model(script: ScriptArguments, training: TrainingArguments):
 
 
 def load_data(script: ScriptArguments, processor, row_format: RowFormat):
-    sets = {"train": load_chat_dataset(script.dataset, script.split, script.streaming)}
+    sets = {"train": load_chat_dataset(script.dataset, script.split, script.streaming, script.images_column)}
     if script.eval_dataset is not None:
-        sets["eval"] = load_chat_dataset(script.eval_dataset, script.eval_split)
+        sets["eval"] = load_chat_dataset(script.eval_dataset, script.eval_split, images_column=script.images_column)
     elif not script.streaming:
         parts = sets["train"].train_test_split(script.eval_fraction, seed=0)
         sets = {"train": parts["train"], "eval": parts["test"]}
     for name, dataset in sets.items():
         sets[name], report = prepare_dataset(dataset, processor, row_format, script.faulty_rows)
         print(f"{name}: {report}")
+    if script.streaming:
+        sets["train"] = sets["train"].shuffle(seed=0, buffer_size=1000)
     return sets["train"], sets.get("eval")
 
 
 def draw_losses(history: list[dict], path: Path) -> None:
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for key, label in (("loss", "training"), ("eval_loss", "evaluation")):
         points = [(entry["step"], entry[key]) for entry in history if key in entry]

@@ -6,14 +6,20 @@
         --use_peft --lora_target_modules q_proj k_proj v_proj o_proj gate_proj up_proj down_proj --output_dir adapter
 
 The data set has the columns `messages` and `images`; TRL itself puts the images before the first question, unless
-contents are lists of parts that say where they are. `--load_in_4bit` is QLoRA over the
-decoder alone, by our `quantization_config`.
+contents are lists of parts that say where they are. `--load_in_4bit` is QLoRA over the decoder alone.
 """
 
-import torch
 from datasets import load_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser, get_peft_config
+from trl import (
+    ModelConfig,
+    ScriptArguments,
+    SFTConfig,
+    SFTTrainer,
+    TrlParser,
+    get_peft_config,
+    get_quantization_config,
+)
 
 import transformers_fastvlm  # noqa: F401  (registers FastVLM with the Auto classes)
 
@@ -22,14 +28,9 @@ def main() -> None:
     script, training, choice = TrlParser((ScriptArguments, SFTConfig, ModelConfig)).parse_args_and_config()
     training.assistant_only_loss = True
     training.max_length = None  # TRL would cut through images
-    dtype = torch.bfloat16 if training.bf16 else torch.float32
-    quantization = None
-    if choice.load_in_4bit:
-        from transformers_fastvlm.quantization import quantization_config
-
-        quantization = quantization_config("nf4", dtype)
+    quantization = get_quantization_config(choice)
     model = AutoModelForImageTextToText.from_pretrained(
-        choice.model_name_or_path, dtype=dtype, quantization_config=quantization
+        choice.model_name_or_path, dtype=choice.dtype, quantization_config=quantization
     )
     processor = AutoProcessor.from_pretrained(choice.model_name_or_path)
     data = load_dataset(script.dataset_name, name=script.dataset_config)

@@ -79,6 +79,8 @@ def apply_stage(stage: TrainingStage, script: ScriptArguments, training: Trainin
     at_once = training.per_device_train_batch_size * training.world_size
     training.gradient_accumulation_steps = math.ceil((script.batch_size or stage.batch_size) / at_once)
     training.remove_unused_columns = False
+    # Of streams, every process collates its own batches: images cannot be cut by rows.
+    training.accelerator_config.dispatch_batches = False
 
 
 def main() -> None:
@@ -96,8 +98,10 @@ def main() -> None:
     train_only(model, stage.trains)
 
     row_format = RowFormat(script.messages_column, script.images_column, script.max_length)
-    dataset = load_chat_dataset(script.dataset, script.split, script.streaming)
+    dataset = load_chat_dataset(script.dataset, script.split, script.streaming, script.images_column)
     dataset, report = prepare_dataset(dataset, processor, row_format, script.faulty_rows)
+    if script.streaming:
+        dataset = dataset.shuffle(seed=training.seed, buffer_size=1000)
     print(f"{report}; stage {script.stage} trains {', '.join(stage.trains)} at {resolution}x{resolution}")
 
     rates = {part: getattr(script, f"{part}_learning_rate") for part in stage.trains}

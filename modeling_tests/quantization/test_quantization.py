@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformers import BitsAndBytesConfig, TorchAoConfig
 
 from tiny_models import IMAGE_TOKEN_ID, TOKENS_PER_IMAGE, write_tiny_checkpoint
 from transformers_fastvlm import AutoModelForVision2Seq
@@ -58,6 +59,24 @@ def test_the_decoders_layers_are_quantized_and_no_others(scheme, folder):
     }
     assert len(expected) == 14
     assert quantized_names(model) == expected
+
+
+@pytest.mark.parametrize("kind", ["object", "dictionary", "torchao"])
+def test_configurations_that_skip_nothing_get_the_same_list(kind, folder):
+    expected = quantized_names(load(folder, "int8" if kind == "torchao" else "nf4"))
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32)
+    if kind == "dictionary":
+        config = config.to_dict()
+    elif kind == "torchao":
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        config = TorchAoConfig(Int8WeightOnlyConfig())
+    model = AutoModelForVision2Seq.from_pretrained(folder, quantization_config=config, dtype=torch.float32)
+    assert quantized_names(model) == expected
+    given = BitsAndBytesConfig(load_in_4bit=True, llm_int8_skip_modules=["lm_head"])
+    model = AutoModelForVision2Seq.from_pretrained(folder, quantization_config=given, dtype=torch.float32)
+    assert "model.multi_modal_projector.linear_1" in quantized_names(model)
+    assert given.llm_int8_skip_modules == ["lm_head"]
 
 
 @torch.no_grad()

@@ -121,6 +121,15 @@ def test_sources(kind, streaming, tmp_path, processor):
     assert batch["pixel_values"].shape == (1, 3, 128, 128)
 
 
+def test_a_jsonl_file_names_images_relative_to_itself_in_the_column_given(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(picture()))
+    row = {"messages": in_parts("What is it?", "A cat."), "photo": "a.png", "license": "a.png"}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
+    (loaded,) = load_chat_dataset(tmp_path / "train.jsonl", images_column="photo")
+    assert loaded["photo"] == str(tmp_path / "a.png")
+    assert loaded["license"] == "a.png"
+
+
 def test_a_source_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*train\.jsonl"):
         load_chat_dataset(tmp_path / "train.jsonl")

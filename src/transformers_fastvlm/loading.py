@@ -10,10 +10,20 @@ from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig
+from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from .checkpoint_formats import DEFAULT_IMAGE_TOKEN_ID, IMAGE_TOKEN, has_training_form
 
+# What weights of few bits would cost most where they save least; quantizing it is the user's choice. Full names, as in
+# the VLM and as in the model without head: bitsandbytes matches them from their start, and any list takes the place of
+# its own, which has `lm_head`.
+SPARED_PARTS = {
+    "encoder": ("model.vision_tower", "vision_tower"),
+    "projector": ("model.multi_modal_projector", "multi_modal_projector"),
+    "head": ("lm_head",),
+}
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
@@ -94,7 +104,8 @@ class CheckpointLoadingMixin:
             reparameterize (`bool`, defaults to `False`): turn an encoder stored in the multi-branch training form into
                 the faster inference form. Without it, the encoder keeps the form it is stored in.
             **kwargs: as for any model of transformers (`dtype`, `device_map`, `quantization_config`, ...). Weights are
-                read from safetensors files unless `use_safetensors=False` is given.
+                read from safetensors files unless `use_safetensors=False` is given. A `quantization_config` without a
+                list of modules to skip spares encoder, projector and head.
 
         Raises:
             ValueError: if a tensor that the model needs is missing, misshapen or truncated; the message names it. With
@@ -107,6 +118,8 @@ class CheckpointLoadingMixin:
         names = {name for path in files for name in tensor_names(path)}
         if names:
             config = cls._fit_config_to_tensors(pretrained_model_name_or_path, config, names, kwargs)
+        if kwargs.get("quantization_config") is not None:
+            kwargs["quantization_config"] = _spare_parts(kwargs["quantization_config"])
         return_info = kwargs.pop("output_loading_info", False)
         # Refused below with the tensors' names and shapes, which transformers only logs.
         refuse_misshapen = not kwargs.pop("ignore_mismatched_sizes", False)
@@ -142,6 +155,15 @@ class CheckpointLoadingMixin:
         if config is not vision_config and "lm_head.weight" in names:
             config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
         return config
+
+
+def _spare_parts(given: QuantizationConfigMixin | dict[str, Any]) -> QuantizationConfigMixin:
+    """The configuration, with the parts to spare where it leaves that open."""
+    config = AutoQuantizationConfig.from_dict(given) if isinstance(given, dict) else copy.deepcopy(given)
+    for name in ("llm_int8_skip_modules", "modules_to_not_convert"):  # bitsandbytes' name, and all others'
+        if getattr(config, name, ()) is None:
+            setattr(config, name, [module for names in SPARED_PARTS.values() for module in names])
+    return config
 
 
 def _keep_4bit_weights_as_stored(model: nn.Module) -> None:

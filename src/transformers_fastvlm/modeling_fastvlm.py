@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from transformers import AutoModel, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
@@ -183,6 +183,27 @@ class FastVLMModel(FastVLMPreTrainedModel):
             _raise_on_mismatch(int(mask.sum()), features)
         return inputs_embeds.masked_scatter(mask.unsqueeze(-1), features.to(inputs_embeds.device, inputs_embeds.dtype))
 
+    def _others_wait_for_encoder(self) -> bool:
+        """Whether other processes need this one to run the encoder though it has no image: for its share of the
+        weights (FSDP, ZeRO-3), or for its gradients (DDP). Without that, a batch of text alone stops them all."""
+        if torch.compiler.is_compiling() or not (distributed.is_available() and distributed.is_initialized()):
+            return False
+        parts = (self.vision_tower, self.multi_modal_projector)
+        weights = [parameter for part in parts for parameter in part.parameters()]
+        if any(hasattr(weight, "device_mesh") or hasattr(weight, "ds_id") for weight in weights):
+            return True
+        return torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
+
+    def _encode_blank_image(self) -> torch.Tensor:
+        """The visual tokens of a small black image; batch norms do not learn its statistics."""
+        encoder, side = self.vision_tower, 2 * self.vision_tower.config.stride
+        training = encoder.training
+        encoder.eval()
+        blank = torch.zeros(1, encoder.config.num_channels, side, side, dtype=encoder.dtype, device=encoder.device)
+        features = self.get_image_features(blank, return_dict=True).pooler_output
+        encoder.train(training)
+        return features
+
     @can_return_tuple
     def forward(
         self,
@@ -225,6 +246,8 @@ class FastVLMModel(FastVLMPreTrainedModel):
             assert features is not None
             prompt_length = encoded.get("prompt_length")
             inputs_embeds = self.insert_image_features(input_ids, inputs_embeds, features, prompt_length)
+        elif _is_start(past_key_values) and self._others_wait_for_encoder():
+            inputs_embeds = inputs_embeds + 0 * self._encode_blank_image().sum()
 
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,

@@ -7,14 +7,9 @@ from typing import Literal, get_args
 import torch
 from transformers import BitsAndBytesConfig, TorchAoConfig
 
+from ..loading import SPARED_PARTS
+
 Scheme = Literal["nf4", "fp4", "bnb-int8", "int8", "int8-dynamic"]
-# Full names, as in the VLM and as in the model without head: bitsandbytes matches them from their start, and any list
-# takes the place of its own, which has `lm_head`.
-_SKIPPED_PARTS = {
-    "encoder": ("model.vision_tower", "vision_tower"),
-    "projector": ("model.multi_modal_projector", "multi_modal_projector"),
-    "head": ("lm_head",),
-}
 
 
 def quantization_config(
@@ -38,9 +33,9 @@ def quantization_config(
     """
     if scheme not in get_args(Scheme):
         raise ValueError(f"Unknown scheme {scheme!r}; known are {', '.join(get_args(Scheme))}.")
-    if unknown := set(keep) - set(_SKIPPED_PARTS):
-        raise ValueError(f"Unknown parts {sorted(unknown)}; known are {', '.join(_SKIPPED_PARTS)}.")
-    skipped = [name for part in keep for name in _SKIPPED_PARTS[part]]
+    if unknown := set(keep) - set(SPARED_PARTS):
+        raise ValueError(f"Unknown parts {sorted(unknown)}; known are {', '.join(SPARED_PARTS)}.")
+    skipped = [name for part in keep for name in SPARED_PARTS[part]]
     try:
         if scheme in ("int8", "int8-dynamic"):
             return _torchao_config(scheme, skipped)

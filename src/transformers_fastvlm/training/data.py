@@ -28,7 +28,7 @@ _ROWS_NAMED = 5
 
 @dataclass
 class RowReport:
-    """What checking a data set found. For streamed ones it grows while they are read.
+    """What checking a data set found. For streamed ones it grows while they are read, in each process that reads.
 
     Attributes:
         checked: rows looked at.
@@ -50,7 +50,7 @@ class RowReport:
 
 
 def load_chat_dataset(
-    source: str | Path, split: str = "train", streaming: bool = False, **kwargs
+    source: str | Path, split: str = "train", streaming: bool = False, images_column: str | None = "images", **kwargs
 ) -> Dataset | IterableDataset:
     """
     A data set from the Hub or from files.
@@ -60,6 +60,7 @@ def load_chat_dataset(
             whose images are paths relative to its folder.
         split: which part.
         streaming: read while training, for data larger than the disk.
+        images_column: where a JSONL file has its images.
         **kwargs: further arguments of `datasets.load_dataset`, such as `name` or `revision`.
 
     Raises:
@@ -72,7 +73,7 @@ def load_chat_dataset(
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}.")
         rows = load_dataset("json", data_files={split: str(path)}, split=split, streaming=streaming, **kwargs)
-        return rows.map(_RelativePaths(path.parent.resolve()))
+        return rows.map(_RelativePaths(path.parent.resolve(), images_column)) if images_column else rows
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         stored = load_from_disk(path)
         dataset: Dataset = stored[split] if isinstance(stored, DatasetDict) else stored
@@ -82,12 +83,13 @@ def load_chat_dataset(
 
 @dataclass(frozen=True)
 class _RelativePaths:
-    """Makes the paths in a row's image columns absolute, where such files exist."""
+    """Makes the paths in a row's image column absolute, where such files exist."""
 
     folder: Path
+    column: str
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {name: self._absolute(value) for name, value in row.items() if name in ("image", "images")}
+        return {self.column: self._absolute(row[self.column])} if self.column in row else {}
 
     def _absolute(self, value: Any) -> Any:
         if isinstance(value, list):

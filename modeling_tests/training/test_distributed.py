@@ -1,0 +1,46 @@
+"""Two processes that share a model's weights (FSDP2), or only gradients (DDP), train like one alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from transformers_fastvlm import FastVLMForConditionalGeneration
+
+if not torch.distributed.is_available():
+    pytest.skip("this PyTorch is built without distributed training", allow_module_level=True)
+
+from training.distributed_worker import KINDS, share, train, trainable_model
+
+WORKER = Path(__file__).with_name("distributed_worker.py")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What two processes made."""
+    folder = tmp_path_factory.mktemp("two")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*command, str(WORKER), str(folder)], env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_have_the_losses_of_one_and_save_a_whole_checkpoint(kind, folder):
+    alone = trainable_model()
+    expected = train(alone, share(0, 1, text_alone=kind.endswith("text")))
+    assert len(expected) == 5
+    assert expected[-1] < expected[0]
+    assert json.loads((folder / kind / "losses.json").read_text()) == pytest.approx(expected, abs=1e-4)
+    FastVLMForConditionalGeneration.from_pretrained(folder / kind)
+    saved = load_file(folder / kind / "model.safetensors")
+    for name, tensor in alone.state_dict().items():
+        torch.testing.assert_close(saved[name], tensor, atol=1e-4, rtol=1e-3)
