@@ -1,4 +1,4 @@
-"""One process of the FSDP2 and DDP tests: five steps on its share of a batch. Argument: where the results go."""
+"""One process of the distributed tests: five steps on its share of a batch. Arguments: where the results go, kinds."""
 
 import json
 import sys
@@ -16,6 +16,12 @@ from tiny_models import IMAGE_TOKEN_ID, TOKENS_PER_IMAGE, tiny_model
 from transformers_fastvlm.training import PARTS, parameter_groups, train_only
 
 KINDS = ("fsdp", "fsdp-text", "ddp-text")  # with "text", the second process has no image
+ZERO3 = {
+    "train_micro_batch_size_per_gpu": 2,
+    "gradient_clipping": 0.0,  # it clips by default
+    "zero_allow_untested_optimizer": True,
+    "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
+}
 
 
 def share(rank: int, world: int, text_alone: bool) -> dict[str, torch.Tensor]:
@@ -43,13 +49,16 @@ def shard(model, world: int):
     return fully_shard(model, mesh=mesh)
 
 
-def train(model, batch: dict[str, torch.Tensor]) -> list[float]:
-    """This process's losses in five steps."""
-    optimizer = torch.optim.AdamW(parameter_groups(model, 1e-3), lr=1e-3)
+def train(model, batch: dict[str, torch.Tensor], engine=None) -> list[float]:
+    """This process's losses in five steps, which DeepSpeed's engine takes if there is one."""
+    optimizer = engine or torch.optim.AdamW(parameter_groups(model, 1e-3), lr=1e-3)
     losses = []
     for _ in range(5):
-        loss = model(**batch).loss
-        loss.backward()
+        loss = (engine or model)(**batch).loss
+        if engine:
+            engine.backward(loss)
+        else:
+            loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -62,22 +71,39 @@ def trainable_model():
     return model
 
 
-def main(folder: Path) -> None:
+def whole_weights(model) -> dict[str, torch.Tensor]:
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def train_zero3(model, batch: dict[str, torch.Tensor]) -> tuple[list[float], dict[str, torch.Tensor] | None]:
+    import deepspeed
+
+    optimizer = torch.optim.AdamW(parameter_groups(model, 1e-3), lr=1e-3)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=ZERO3)
+    losses = train(model, batch, engine)
+    return losses, engine._zero3_consolidated_16bit_state_dict()  # as accelerate saves
+
+
+def main(folder: Path, kinds: list[str]) -> None:
     distributed.init_process_group("gloo")
     rank, world = distributed.get_rank(), distributed.get_world_size()
-    for kind in KINDS:
+    for kind in kinds:
         whole = trainable_model()
-        model = shard(whole, world) if kind.startswith("fsdp") else DistributedDataParallel(whole)
-        losses = torch.tensor(train(model, share(rank, world, text_alone=kind.endswith("text"))))
-        distributed.all_reduce(losses)
-        weights = get_model_state_dict(whole, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        batch = share(rank, world, text_alone=kind.endswith("text"))
+        if kind.startswith("zero3"):
+            losses, weights = train_zero3(whole, batch)
+        else:
+            losses = train(shard(whole, world) if kind.startswith("fsdp") else DistributedDataParallel(whole), batch)
+            weights = whole_weights(whole)
+        mean = torch.tensor(losses)
+        distributed.all_reduce(mean)
         if rank == 0:
             saved = tiny_model()
             saved.load_state_dict(weights)
             saved.save_pretrained(folder / kind)
-            (folder / kind / "losses.json").write_text(json.dumps((losses / world).tolist()))
+            (folder / kind / "losses.json").write_text(json.dumps((mean / world).tolist()))
     distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,5 +1,6 @@
 """Two processes that share a model's weights (FSDP2), or only gradients (DDP), train like one alone."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -20,21 +21,22 @@ from training.distributed_worker import KINDS, share, train, trainable_model
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """What two processes made."""
-    folder = tmp_path_factory.mktemp("two")
+def run_two_processes(folder: Path, *kinds: str) -> Path:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [*command, str(WORKER), str(folder)], env=environment, capture_output=True, text=True, check=False, timeout=300
+        [*command, str(WORKER), str(folder), *kinds],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_processes_have_the_losses_of_one_and_save_a_whole_checkpoint(kind, folder):
+def check(folder: Path, kind: str) -> None:
     alone = trainable_model()
     expected = train(alone, share(0, 1, text_alone=kind.endswith("text")))
     assert len(expected) == 5
@@ -44,3 +46,20 @@ def test_two_processes_have_the_losses_of_one_and_save_a_whole_checkpoint(kind, 
     saved = load_file(folder / kind / "model.safetensors")
     for name, tensor in alone.state_dict().items():
         torch.testing.assert_close(saved[name], tensor, atol=1e-4, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return run_two_processes(tmp_path_factory.mktemp("two"), *KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_have_the_losses_of_one_and_save_a_whole_checkpoint(kind, folder):
+    check(folder, kind)
+
+
+@pytest.mark.parametrize("kind", ["zero3", "zero3-text"])
+def test_so_do_two_under_deepspeed(kind, tmp_path):
+    if importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("DeepSpeed is in no extra, since it builds kernels with a C++ compiler: pip install deepspeed")
+    check(run_two_processes(tmp_path, kind), kind)
