@@ -68,3 +68,4 @@ def test_folders_of_this_machine_are_not_published_as_hub_ids(tmp_path):
     assert card.data.base_model is None
     assert card.data.datasets is None
     assert str(tmp_path) not in card.content
+    assert "huggingface.co/base" not in card.content

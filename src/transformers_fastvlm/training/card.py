@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard, ModelCardData
 _BODY = """\
 # {name}
 
-A LoRA adapter for [{base_model}](https://huggingface.co/{base_model}), trained on {dataset} with \
+A LoRA adapter for {base_link}, trained on {dataset} with \
 [transformers-fastvlm](https://pypi.org/project/transformers-fastvlm).
 
 ```python
@@ -60,6 +60,7 @@ def write_adapter_card(
     """
     path = Path(folder) / "README.md"
     local = Path(base_model).exists()
+    name = Path(base_model).name if local else base_model
     data = ModelCardData(
         base_model=None if local else base_model,
         library_name="peft",
@@ -69,7 +70,8 @@ def write_adapter_card(
     )
     body = _BODY.format(
         name=Path(folder).resolve().name,
-        base_model=Path(base_model).name if local else base_model,
+        base_model=name,
+        base_link=f"`{name}`" if local else f"[{name}](https://huggingface.co/{name})",
         dataset=Path(dataset).name if Path(dataset).exists() else dataset,
         settings="\n".join(f"| {name} | {value} |" for name, value in settings.items()),
         results="\n".join(f"| {name} | {value:.4g} |" for name, value in results.items()),
