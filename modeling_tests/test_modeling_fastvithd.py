@@ -265,6 +265,25 @@ def test_any_size_divisible_by_the_stride():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("reparameterized", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_memory_saving_path_equals_the_plain_one(dtype, reparameterized, batch):
+    """Without gradients, large feature maps are gone through in parts, with batch norms folded on the way."""
+    model = tiny_encoder(reparameterized=reparameterized).to(dtype)
+    pixels = image(batch, 3, 384, 320)
+    given = pixels.clone()
+    plain = model(pixels, output_hidden_states=True)
+    with torch.no_grad():
+        saving = model(pixels, output_hidden_states=True)
+    assert torch.equal(pixels, given)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    for ours, expected in zip(saving.hidden_states, plain.hidden_states):
+        assert ours.stride() == expected.stride()
+        assert_close_to_largest(ours.float(), expected.detach().float(), tolerance)
+    assert_close_to_largest(saving.last_hidden_state.float(), plain.last_hidden_state.detach().float(), tolerance)
+
+
 def test_one_image_gives_the_same_alone_and_in_a_batch():
     model = tiny_encoder()
     pixels = image(3, 3, 128, 128)

@@ -37,6 +37,7 @@ from .reparameterizable_layers import (
     RepMixer,
     activate,
     layer_scale,
+    rows_at_once,
     starting_as,
 )
 from .reparameterization import identity_kernel
@@ -86,6 +87,8 @@ class PointwiseLinear(nn.Conv2d):
     """
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if torch.jit.is_tracing():  # other runtimes have their own ways
+            return super().forward(hidden_states)
         tokens = hidden_states.permute(0, 2, 3, 1)  # (batch, height, width, channels)
         return nn.functional.linear(tokens, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
@@ -104,7 +107,17 @@ class ConvFeedForward(nn.Module):
         self.fc2 = starting_as(pointwise(hidden_channels, channels, 1), std=config.initializer_range)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.fc2(activate(self.activation, self.fc1(self.depthwise(hidden_states))))
+        hidden_states = self.depthwise(hidden_states)
+        rows = rows_at_once(hidden_states)
+        if rows == hidden_states.shape[2]:
+            return self.pointwise(hidden_states)
+        output = torch.empty_like(hidden_states)
+        for part, result in zip(hidden_states.split(rows, dim=2), output.split(rows, dim=2)):
+            result.copy_(self.pointwise(part))
+        return output
+
+    def pointwise(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.fc2(activate(self.activation, self.fc1(hidden_states)))
 
 
 def eager_attention(
@@ -172,7 +185,8 @@ class RepMixerBlock(GradientCheckpointingLayer):
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, None]:
         hidden_states = self.token_mixer(hidden_states)
-        return hidden_states + self.drop_path(self.layer_scale * self.feed_forward(hidden_states)), None
+        update = self.drop_path(self.feed_forward(hidden_states))
+        return torch.addcmul(hidden_states, self.layer_scale, update), None
 
 
 class AttentionBlock(GradientCheckpointingLayer):
@@ -199,9 +213,9 @@ class AttentionBlock(GradientCheckpointingLayer):
             normed = self.norm(hidden_states).permute(0, 2, 3, 1).reshape(batch, -1, channels)
         attended, weights = self.token_mixer(normed)  # (batch, tokens, channels)
         attended = attended.view(batch, height, width, channels).permute(0, 3, 1, 2)
-        hidden_states = hidden_states + self.drop_path(self.layer_scale_1 * attended)
-        hidden_states = hidden_states + self.drop_path(self.layer_scale_2 * self.feed_forward(hidden_states))
-        return hidden_states, weights
+        hidden_states = torch.addcmul(hidden_states, self.layer_scale_1, self.drop_path(attended))
+        update = self.drop_path(self.feed_forward(hidden_states))
+        return torch.addcmul(hidden_states, self.layer_scale_2, update), weights
 
 
 class Downsampling(nn.Module):
