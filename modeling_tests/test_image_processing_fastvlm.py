@@ -87,7 +87,21 @@ def test_tiles_equal_the_originals(processor_class):
 
 
 @pytest.mark.parametrize(
-    "size", [(97, 201), (201, 97), (301, 300), (1, 1), (2, 333), (333, 2), (64, 64), (30, 20), (1500, 40), (40, 1500)]
+    "size",
+    [
+        (97, 201),
+        (201, 97),
+        (301, 300),
+        (1, 1),
+        (2, 333),
+        (333, 2),
+        (64, 64),
+        (30, 20),
+        (1500, 40),
+        (40, 1500),
+        (1301, 903),
+        (903, 1301),
+    ],
 )
 def test_padding_row_by_row_equals_padding_the_whole_image(processor_class, size):
     image = PIL.Image.fromarray(random_pixels(*size))

@@ -39,7 +39,7 @@ def require_folder_of(json_path: Path | None) -> None:
 def console() -> Console:
     """Where results go: as wide as the terminal, or wide enough for a table in a file or pipe."""
     terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=119)
+    return terminal if terminal.is_terminal else Console(width=160)
 
 
 @bench.command()
@@ -96,6 +96,68 @@ def encoder(
     if check and (slower := subject.shortfalls(result)):
         errors.print("Ours is slower:\n" + "\n".join(slower), markup=False)
         raise typer.Exit(1)
+
+
+@bench.command()
+def ttft(
+    resolutions: Annotated[
+        str, typer.Option(help="Sides of the images, pixels; 2048 with tiles.")
+    ] = "256,512,768,1024,1536,2048",
+    decoder: Annotated[str, typer.Option(help="Size of the decoder: 0.5B, 1.5B, 7B.")] = "0.5B",
+    dtype: Annotated[str, typer.Option(help="Of float32, bfloat16, float16.")] = "bfloat16",
+    batch_size: Annotated[int, typer.Option(help="Prompts per call, one image each.")] = 1,
+    peers: Annotated[
+        str, typer.Option(help="Of upstream, llava-onevision (slow), llava-1.5; 'none' for ours alone.")
+    ] = "upstream,llava-onevision,llava-1.5",
+    model: Annotated[str | None, typer.Option(help="Folder or Hub id. [default: random weights]")] = None,
+    image: Annotated[Path | None, typer.Option(help="An image file. [default: a made-up photograph]")] = None,
+    text_tokens: Annotated[int, typer.Option(help="Tokens of the prompt besides the image's.")] = 40,
+    new_tokens: Annotated[int, typer.Option(help="Tokens generated.")] = 16,
+    repetitions: Annotated[int, typer.Option(help="Measured runs of each model.")] = 5,
+    warmup: Annotated[int, typer.Option(help="Unmeasured runs before them.")] = 1,
+    budget: Annotated[float, typer.Option(help="Seconds per model and resolution after which no run begins.")] = 60.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: PyTorch's choice]")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Also write every measurement here.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder to draw pictures into.")] = None,
+) -> None:
+    """Time from image file to first token, stage by stage, beside other models, each as its users get it."""
+    from .benchmark import report
+    from .benchmark import ttft as subject
+    from .benchmark.encoder import MissingPeerError
+
+    errors = Console(stderr=True)
+    require_folder_of(json_path)
+    try:
+        config = subject.TtftBenchmarkConfig(
+            resolutions=integers_in(resolutions),
+            decoder=decoder,
+            dtype=dtype,
+            batch_size=batch_size,
+            peers=names_in(peers) if peers != "none" else (),
+            model=model,
+            image=image,
+            text_tokens=text_tokens,
+            new_tokens=new_tokens,
+            repetitions=repetitions,
+            warmup=warmup,
+            budget=budget,
+            threads=threads,
+            device=device,
+        )
+    except (ValueError, MissingPeerError) as error:
+        raise typer.BadParameter(str(error)) from error
+    with errors.status("starting") as status:
+        result = subject.run_ttft_benchmark(config, progress=status.update)
+    report.print_ttft_benchmark(result, console())
+    if json_path is not None:
+        report.write_json(report.ttft_benchmark_dict(result), json_path)
+    if pictures is not None:
+        from .benchmark.plots import draw_ttft
+
+        pictures.mkdir(parents=True, exist_ok=True)
+        for path in draw_ttft(result, pictures):
+            errors.print(f"Drew {path}", markup=False)
 
 
 @bench.command()

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image processor on Pillow and NumPy: the original's preprocessing, equal on every pixel."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from .image_processing_base import (
 
 # Rows padded at a time, so that the padded square of a tall image never exists as a whole.
 _STRIP_ROWS = 128
+# Pillow resizes on one core, but other threads run meanwhile.
+_PIXELS_WORTH_THREADS = 1_000_000
 # Modes in which Pillow resizes 1, 3 or 4 channels independently of each other; it would weigh RGBA with its alpha.
 _MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 
@@ -138,19 +141,33 @@ def _resize_padded(
     """The image padded to a centred square, then resized to `side` × `side`.
 
     Pillow resizes rows first, rounds to 8 bits, then columns. Doing the two by hand gives the same pixels without the
-    padded square: a wide image needs no padding until its rows are short, a tall one only in strips of rows.
+    padded square: a wide image needs no padding until its rows are short, a tall one only in strips of rows. Strips of
+    rows do not depend on each other, nor do strips of columns, so threads share them.
     """
     width, height = image.size
     long = max(width, height)
-    if width == long:
-        rows = image.resize((side, height), resample)
-    else:
+    threads = torch.get_num_threads() if width * height >= _PIXELS_WORTH_THREADS else 1
+    per_strip = -(-height // threads) if width == long else _STRIP_ROWS
+
+    def resize_rows(top: int) -> PIL.Image.Image:
+        strip = image.crop((0, top, width, min(top + per_strip, height)))
+        strip = _on_canvas(strip, strip.height, long, background_color)
+        return strip.resize((side, strip.height), resample)
+
+    def resize_columns(left: int) -> PIL.Image.Image:
+        strip = square.crop((left, 0, min(left + per_column_strip, side), long))
+        return strip.resize((strip.width, side), resample)
+
+    with ThreadPoolExecutor(threads) as pool:
         rows = PIL.Image.new(image.mode, (side, height))
-        for top in range(0, height, _STRIP_ROWS):
-            strip = image.crop((0, top, width, min(top + _STRIP_ROWS, height)))
-            strip = _on_canvas(strip, strip.height, long, background_color)
-            rows.paste(strip.resize((side, strip.height), resample), (0, top))
-    return _on_canvas(rows, long, side, background_color).resize((side, side), resample)
+        for index, strip in enumerate(pool.map(resize_rows, range(0, height, per_strip))):
+            rows.paste(strip, (0, index * per_strip))
+        square = _on_canvas(rows, long, side, background_color)
+        per_column_strip = -(-side // threads)
+        resized = PIL.Image.new(image.mode, (side, side))
+        for index, strip in enumerate(pool.map(resize_columns, range(0, side, per_column_strip))):
+            resized.paste(strip, (index * per_column_strip, 0))
+    return resized
 
 
 def _tiles(

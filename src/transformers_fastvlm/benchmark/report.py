@@ -3,6 +3,7 @@
 """Benchmark results as tables for people and JSON for machines."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from rich.table import Table
 
 from .encoder import OURS, EncoderBenchmark, EncoderPoint
 from .machine import Machine
+from .paper import paper_ratio
 from .timing import Timing
 from .training import TrainingBenchmark
+from .ttft import STAGE_NAMES, TtftBenchmark
 
 
 def machine_lines(machine: Machine) -> list[str]:
@@ -160,6 +163,86 @@ def training_benchmark_dict(benchmark: TrainingBenchmark) -> dict[str, Any]:
             for point in benchmark.points
         ],
     }
+
+
+def ttft_table(benchmark: TtftBenchmark) -> Table:
+    """One Markdown row per model and resolution: the stages' medians, their sum, the ratio to ours, the decode."""
+    ratios = {id(row.peer): row for row in benchmark.ratios()}
+    table = Table(box=box.MARKDOWN)
+    table.add_column("model", overflow="fold")
+    for name in ("pixels", "visual tokens", *STAGE_NAMES, "first token ms", "× ours", "tokens/s", "MiB"):
+        table.add_column(name, justify="right", overflow="fold")
+    for point in benchmark.points:
+        ratio = ratios.get(id(point))
+        decode = point.median("decode")
+        table.add_row(
+            point.name,
+            f"{point.resolution}²",
+            str(point.visual_tokens),
+            *(f"{point.median(stage) * 1e3:.1f}" for stage in STAGE_NAMES),
+            f"{point.median() * 1e3:.1f} ± {point.spread() * 1e3:.1f}",
+            f"{ratio.ratio:.2f}" if ratio else "",
+            "–" if math.isnan(decode) else f"{benchmark.config.batch_size / decode:.1f}",
+            mebibytes(point.peak_memory),
+        )
+    return table
+
+
+def print_ttft_benchmark(benchmark: TtftBenchmark, console: Console) -> None:
+    for line in machine_lines(benchmark.machine):
+        console.print(line, highlight=False)
+    console.print(ttft_table(benchmark))
+    config = benchmark.config
+    subject = f"Decoder {config.decoder}" if config.model is None else f"Ours: {config.model}"
+    lines = [
+        f"ms: medians of up to {config.repetitions} runs, from image file to first token (± half the interquartile "
+        f"range), of a prompt with {config.text_tokens} tokens besides the image's. {subject}, "
+        f"{config.dtype}, batch {config.batch_size}. tokens/s: after the first token; MiB: what one run needs at its "
+        "peak beyond the weights."
+    ]
+    fixed = [row for row in benchmark.ratios() if row.peer.resolution != row.ours.resolution]
+    if fixed:
+        lines.append(f"× ours, for models with a resolution of their own: ours at {fixed[0].ours.resolution}².")
+    for line in lines:
+        console.print(line, highlight=False)
+
+
+def ttft_benchmark_dict(benchmark: TtftBenchmark) -> dict[str, Any]:
+    """The whole result, every run included, of types that JSON has. Times in seconds, memory in bytes."""
+    config = {**vars(benchmark.config), "image": str(benchmark.config.image) if benchmark.config.image else None}
+    return {
+        "benchmark": "ttft",
+        "machine": {**vars(benchmark.machine), "cpu_flags": list(benchmark.machine.cpu_flags)},
+        "config": config,
+        "points": [
+            {
+                "model": point.name,
+                "resolution": point.resolution,
+                "visual_tokens": point.visual_tokens,
+                "first_token": point.median(),
+                "stages": {name: point.median(name) for name in STAGE_NAMES},
+                "tokens_per_second": _number(benchmark.config.batch_size / point.median("decode")),
+                "peak_memory_bytes": point.peak_memory,
+                "runs": [{name: _number(value) for name, value in vars(run).items()} for run in point.runs],
+            }
+            for point in benchmark.points
+        ],
+        "ratios": [
+            {
+                "peer": row.peer.name,
+                "peer_resolution": row.peer.resolution,
+                "our_resolution": row.ours.resolution,
+                "ratio": row.ratio,
+                "paper_ratio": paper_ratio(row.peer.name, benchmark.config.decoder),
+            }
+            for row in benchmark.ratios()
+        ],
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return None if math.isnan(value) else value
 
 
 def write_json(result: dict[str, Any], path: Path) -> None:

@@ -1,0 +1,85 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmark results as pictures."""
+
+from pathlib import Path
+from typing import Any
+
+from .encoder import OURS
+from .paper import paper_ratio
+from .ttft import TtftBenchmark, TtftPoint
+
+# From a palette that colour-blind people can tell apart (Okabe and Ito).
+_STAGE_COLOURS = {"preprocess": "#999999", "encoder": "#0072B2", "projector": "#56B4E9", "prefill": "#E69F00"}
+_OTHER_COLOUR = "#CC79A7"
+
+
+def draw_ttft(benchmark: TtftBenchmark, folder: Path) -> list[Path]:
+    """
+    Time to first token against resolution, stacked by stage; and how many times longer peers take, beside the paper.
+
+    Returns:
+        the pictures, PNG files in `folder`.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
+    paths = [_draw_stages(benchmark, folder / "ttft-stages.png")]
+    if any(point.name != OURS for point in benchmark.points):
+        paths.append(_draw_ratios(benchmark, folder / "ttft-ratios.png"))
+    return paths
+
+
+def _label(point: TtftPoint) -> str:
+    return f"{point.name}\n{point.resolution}²\n{point.visual_tokens} tokens"
+
+
+def _axes(count: int) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(6.0, 1.1 * count + 1.5), 4.2), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _draw_stages(benchmark: TtftBenchmark, path: Path) -> Path:
+    # A peer many times slower would flatten all others; its ratio is in the other picture.
+    slowest_ours = max(point.median() for point in benchmark.points if point.name == OURS)
+    points = [point for point in benchmark.points if point.name == OURS or point.median() < 4 * slowest_ours]
+    figure, axes = _axes(len(points))
+    labels = [_label(point) for point in points]
+    bottom = [0.0] * len(points)
+    for stage, colour in {**_STAGE_COLOURS, "other": _OTHER_COLOUR}.items():
+        heights = [point.median(stage) * 1e3 for point in points]
+        axes.bar(labels, heights, bottom=bottom, label=stage, color=colour)
+        bottom = [low + height for low, height in zip(bottom, heights)]
+    for index, total in enumerate(bottom):
+        axes.annotate(f"{total:.0f}", (index, total), ha="center", va="bottom", fontsize=8)
+    config = benchmark.config
+    axes.set_ylabel("time to first token, ms")
+    axes.set_title(f"decoder {config.decoder}, {config.dtype}, batch {config.batch_size}", fontsize=10)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def _draw_ratios(benchmark: TtftBenchmark, path: Path) -> Path:
+    rows = benchmark.ratios()
+    figure, axes = _axes(2 * len(rows))
+    for offset, label, colour, values in (
+        (-0.2, "here", "#0072B2", [row.ratio for row in rows]),
+        (0.2, "paper", "#E69F00", [paper_ratio(row.peer.name, benchmark.config.decoder) for row in rows]),
+    ):
+        known = [(index + offset, value) for index, value in enumerate(values) if value is not None]
+        if known:
+            axes.bar(*zip(*known), width=0.38, label=label, color=colour)
+        for position, value in known:
+            axes.annotate(f"{value:.1f}×", (position, value), ha="center", va="bottom", fontsize=8)
+    axes.set_xticks(range(len(rows)), [f"{_label(row.peer)}\nvs ours {row.ours.resolution}²" for row in rows])
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_yscale("log")
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_ylabel("time to first token: peer / ours")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    return path

@@ -1,0 +1,311 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Time to first token, from image file to token, and where it goes (paper, figure 4 and tables 4 to 6)."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.generation.streamers import BaseStreamer
+
+from ..auto import AutoModelForVision2Seq
+from .encoder import DTYPES, OURS
+from .machine import Machine, describe_machine
+from .timing import call_peak_memory, pairwise_ratio, synchronize, thread_count
+from .vlms import DECODERS, OURS_KIND, TILED_RESOLUTION, VLM_PEERS, Vlm, build_random, write_photograph
+
+
+@dataclass(frozen=True)
+class Stages:
+    """
+    One run from image file to text, in seconds.
+
+    Args:
+        preprocess: the file, decoded, to pixels.
+        encoder: the vision encoder, all crops.
+        projector: from its features to visual tokens.
+        prefill: all tokens of the prompt through the decoder, to the scores of the next.
+        other: `generate`'s own work around them, and choosing the first token.
+        decode: per token after the first.
+    """
+
+    preprocess: float
+    encoder: float
+    projector: float
+    prefill: float
+    other: float
+    decode: float
+
+    @property
+    def first_token(self) -> float:
+        return sum(getattr(self, name) for name in STAGE_NAMES)
+
+
+STAGE_NAMES = ("preprocess", "encoder", "projector", "prefill", "other")  # up to the first token
+
+
+class StageClock(BaseStreamer, LogitsProcessor):
+    """Notes when a model's `generate` reaches the end of each stage; it is handed over as streamer and processor."""
+
+    def __init__(self, vlm: Vlm):
+        self.device = vlm.model.device
+        self.marks: dict[str, float] = {}
+        self.tokens: list[float] = []
+        base = vlm.model.base_model
+        self.hooks = []
+        for name, module in (("encoder", base.vision_tower), ("projector", base.multi_modal_projector)):
+            self.hooks.append(module.register_forward_pre_hook(self._marker(f"{name} starts")))
+            self.hooks.append(module.register_forward_hook(self._marker(f"{name} ends")))
+
+    def _marker(self, name: str) -> Callable[..., None]:
+        return lambda *_: self.mark(name)
+
+    def mark(self, name: str) -> None:
+        synchronize(self.device)
+        self.marks[name] = time.perf_counter()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        if "logits" not in self.marks:
+            self.mark("logits")
+        return scores
+
+    def put(self, value: torch.Tensor) -> None:
+        synchronize(self.device)
+        self.tokens.append(time.perf_counter())  # the first one is the prompt
+
+    def end(self) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def run_once(vlm: Vlm, paths: list[Path], prompt: torch.Tensor, new_tokens: int) -> Stages:
+    """Greedy generation from image files, each stage timed. The device is waited for between stages."""
+    clock = StageClock(vlm)
+    start = time.perf_counter()
+    pixels = vlm.pixels(paths)
+    clock.mark("pixels")
+    vlm.model.generate(
+        input_ids=prompt,
+        attention_mask=torch.ones_like(prompt),
+        **pixels,
+        min_new_tokens=new_tokens,
+        max_new_tokens=new_tokens,
+        do_sample=False,
+        streamer=clock,
+        logits_processor=LogitsProcessorList([clock]),
+    )
+    marks, (_, first, *later) = clock.marks, clock.tokens
+    encoder = marks["encoder ends"] - marks["encoder starts"]
+    projector = marks["projector ends"] - marks["projector starts"]
+    preprocess = marks["pixels"] - start
+    prefill = marks["logits"] - marks["projector ends"]
+    return Stages(
+        preprocess=preprocess,
+        encoder=encoder,
+        projector=projector,
+        prefill=prefill,
+        other=first - start - preprocess - encoder - projector - prefill,
+        decode=(later[-1] - first) / len(later) if later else float("nan"),
+    )
+
+
+@dataclass(frozen=True)
+class TtftBenchmarkConfig:
+    """
+    What `run_ttft_benchmark` measures.
+
+    Args:
+        resolutions: of ours and of peers that take any; 2048 is ours with tiles.
+        decoder: of `DECODERS`.
+        dtype: of all weights.
+        batch_size: prompts per call, one image each.
+        peers: of `VLM_PEERS`.
+        model: folder or Hub id in place of ours with random weights.
+        image: a file; by default a made-up photograph of 1152x1152 pixels.
+        text_tokens: of the prompt, besides the image's.
+        new_tokens: generated, the first included.
+        repetitions, warmup: measured runs, and runs before them.
+        budget: seconds of measured runs for each model and resolution, after which none begins.
+        threads: CPU threads; `None` for PyTorch's choice.
+        device: where to run.
+
+    Raises:
+        ValueError: if a name is unknown or a count is too small.
+        MissingPeerError: if a peer's library is not installed.
+    """
+
+    resolutions: tuple[int, ...] = (256, 512, 768, 1024, 1536, TILED_RESOLUTION)
+    decoder: str = "0.5B"
+    dtype: str = "bfloat16"
+    batch_size: int = 1
+    peers: tuple[str, ...] = ("upstream", "llava-onevision", "llava-1.5")
+    model: str | None = None
+    image: Path | None = None
+    text_tokens: int = 40
+    new_tokens: int = 16
+    repetitions: int = 5
+    warmup: int = 1
+    budget: float = 60.0
+    threads: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for kind, names, known in (
+            ("decoder", [self.decoder], DECODERS),
+            ("dtype", [self.dtype], DTYPES),
+            ("peer", self.peers, VLM_PEERS),
+        ):
+            if unknown := [name for name in names if name not in known]:
+                raise ValueError(f"Unknown {kind} {unknown[0]!r}; known: {', '.join(known)}.")
+        if not self.resolutions or any(side < 64 or side % 64 for side in self.resolutions):
+            raise ValueError(f"Resolutions must be positive multiples of 64, got {list(self.resolutions)}.")
+        if min(self.batch_size, self.text_tokens, self.new_tokens, self.repetitions) < 1 or self.warmup < 0:
+            raise ValueError("Counts must be at least 1, `warmup` at least 0.")
+        if self.image is not None and not self.image.is_file():
+            raise ValueError(f"There is no image {self.image}.")
+        for name in self.peers:
+            VLM_PEERS[name].require(name)
+
+
+@dataclass(frozen=True)
+class TtftPoint:
+    """
+    Args:
+        name: of the model: `"ours"`, or a peer.
+        resolution: side of the image in pixels.
+        visual_tokens: of one image.
+        runs: one per repetition.
+        peak_memory: bytes of one run beyond the weights; `None` where the platform does not tell.
+    """
+
+    name: str
+    resolution: int
+    visual_tokens: int
+    runs: tuple[Stages, ...]
+    peak_memory: int | None
+
+    def median(self, stage: str = "first_token") -> float:
+        """Seconds."""
+        return statistics.median(getattr(run, stage) for run in self.runs)
+
+    def spread(self) -> float:
+        """Half the interquartile range of the time to first token, in seconds."""
+        times = [run.first_token for run in self.runs]
+        if len(times) == 1:
+            return 0.0
+        first, _, third = statistics.quantiles(times, n=4, method="inclusive")
+        return (third - first) / 2
+
+
+@dataclass(frozen=True)
+class TtftRatio:
+    """
+    Args:
+        peer: what is compared.
+        ours: with what: at the same resolution, or, for a peer with one of its own, at 1024 or the nearest to it.
+        ratio: how many times sooner ours has its first token.
+    """
+
+    peer: TtftPoint
+    ours: TtftPoint
+    ratio: float
+
+
+@dataclass(frozen=True)
+class TtftBenchmark:
+    machine: Machine
+    config: TtftBenchmarkConfig
+    points: tuple[TtftPoint, ...]
+
+    def ratios(self) -> list[TtftRatio]:
+        """One for each point of a peer."""
+        ours = {point.resolution: point for point in self.points if point.name == OURS}
+        usual = min(ours.values(), key=lambda point: abs(point.resolution - 1024))
+        ratios = []
+        for peer in self.points:
+            if peer.name == OURS:
+                continue
+            base = ours[peer.resolution] if VLM_PEERS[peer.name].resolution is None else usual
+            times = [[run.first_token for run in point.runs] for point in (peer, base)]
+            paired = len(times[0]) == len(times[1]) and peer.resolution == base.resolution
+            ratio = pairwise_ratio(*times) if paired else peer.median() / base.median()
+            ratios.append(TtftRatio(peer, base, ratio))
+        return ratios
+
+
+def measure_in_turn(vlms: Mapping[str, Vlm], paths: list[Path], config: TtftBenchmarkConfig) -> list[TtftPoint]:
+    """Runs of several models in turn (A B A B ...), as many as fit into the budget of each."""
+    prompts = {name: vlm.prompt(paths, config.text_tokens) for name, vlm in vlms.items()}
+
+    def run(name: str) -> Stages:
+        return run_once(vlms[name], paths, prompts[name], config.new_tokens)
+
+    memory = {}
+    for name, vlm in vlms.items():
+        for _ in range(config.warmup):
+            run(name)
+        memory[name] = call_peak_memory(partial(run, name), vlm.model.device)
+    runs: dict[str, list[Stages]] = {name: [] for name in vlms}
+    start = time.perf_counter()
+    for repetition in range(config.repetitions):
+        if repetition > 0 and time.perf_counter() - start > config.budget * len(vlms):
+            break
+        for name in vlms:
+            runs[name].append(run(name))
+    return [
+        TtftPoint(name, vlm.resolution, prompts[name].shape[1] - config.text_tokens, tuple(runs[name]), memory[name])
+        for name, vlm in vlms.items()
+    ]
+
+
+def run_ttft_benchmark(
+    config: TtftBenchmarkConfig, progress: Callable[[str], None] = lambda message: None
+) -> TtftBenchmark:
+    """
+    Time ours and its peers in one process, each with the defaults that its users get.
+
+    At each resolution, ours and the peers that run at any take turns; the others follow, one after the other.
+
+    Args:
+        config: what to measure.
+        progress: told, in a few words, what is being done.
+    """
+    device, dtype = torch.device(config.device), DTYPES[config.dtype]
+    points = []
+    with thread_count(config.threads), tempfile.TemporaryDirectory() as folder:
+        paths = [config.image or write_photograph(Path(folder), 1152, 1152)] * config.batch_size
+        machine = describe_machine(device)
+        progress("building the models")
+        kinds = {OURS: OURS_KIND} | {name: VLM_PEERS[name] for name in config.peers}
+        together = {name: kind for name, kind in kinds.items() if kind.resolution is None}
+        models = {}
+        for name, kind in together.items():
+            if name == OURS and config.model is not None:
+                loaded: Any = AutoModelForVision2Seq.from_pretrained(config.model, dtype=dtype)
+                models[name] = loaded.to(device).eval()
+            else:
+                models[name] = build_random(kind, config.decoder, dtype, device)
+        for resolution in config.resolutions:
+            progress(f"{', '.join(models)} at {resolution}²")
+            vlms = {
+                name: Vlm(model, kinds[name].processor(resolution), resolution)
+                for name, model in models.items()
+                if name == OURS or resolution != TILED_RESOLUTION
+            }
+            points += measure_in_turn(vlms, paths, config)
+        models.clear()
+        for name, kind in kinds.items():
+            if kind.resolution is not None:
+                progress(f"{name} at {kind.resolution}²")
+                model = build_random(kind, config.decoder, dtype, device)
+                vlm = Vlm(model, kind.processor(kind.resolution), kind.resolution)
+                points += measure_in_turn({name: vlm}, paths, config)
+    return TtftBenchmark(machine, config, tuple(points))
