@@ -36,8 +36,8 @@ from .reparameterizable_layers import (
     Reparameterizable,
     RepMixer,
     activate,
+    in_parts,
     layer_scale,
-    rows_at_once,
     starting_as,
 )
 from .reparameterization import identity_kernel
@@ -107,14 +107,7 @@ class ConvFeedForward(nn.Module):
         self.fc2 = starting_as(pointwise(hidden_channels, channels, 1), std=config.initializer_range)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = self.depthwise(hidden_states)
-        rows = rows_at_once(hidden_states)
-        if rows == hidden_states.shape[2]:
-            return self.pointwise(hidden_states)
-        output = torch.empty_like(hidden_states)
-        for part, result in zip(hidden_states.split(rows, dim=2), output.split(rows, dim=2)):
-            result.copy_(self.pointwise(part))
-        return output
+        return in_parts(self.pointwise, self.depthwise(hidden_states))
 
     def pointwise(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.fc2(activate(self.activation, self.fc1(hidden_states)))

@@ -5,6 +5,7 @@
 All of them map `(batch, channels, height, width)` feature maps to feature maps.
 """
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -29,10 +30,30 @@ def saves_memory(hidden_states: torch.Tensor) -> bool:
     return not (torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
-def rows_at_once(hidden_states: torch.Tensor) -> int:
-    """Rows of a `(batch, channels, height, width)` feature map to work on at once; all, if it is small."""
-    batch, _, height, width = hidden_states.shape
-    return min(height, max(1, POSITIONS_AT_ONCE // (batch * width))) if saves_memory(hidden_states) else height
+def in_parts(
+    function: Callable[[torch.Tensor], torch.Tensor], hidden_states: torch.Tensor, output: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Apply a function that works on each position by itself, part by part where that saves memory.
+
+    Args:
+        function: from `(batch, channels, height, width)` feature maps to such, of any height.
+        hidden_states: a channels-last feature map.
+        output: where to put the result, `hidden_states` itself allowed; by default a new feature map of its shape.
+    """
+    batch, channels, height, width = hidden_states.shape
+    large = batch * height * width > POSITIONS_AT_ONCE
+    if not (large and saves_memory(hidden_states) and hidden_states.is_contiguous(memory_format=torch.channels_last)):
+        return function(hidden_states)
+    output = torch.empty_like(hidden_states) if output is None else output
+    rows = max(1, POSITIONS_AT_ONCE // width)
+    # All images of the batch below each other, (1, channels, batch * height, width).
+    parts, results = (
+        tensor.permute(0, 2, 3, 1).view(1, batch * height, width, channels).permute(0, 3, 1, 2).split(rows, dim=2)
+        for tensor in (hidden_states, output)
+    )
+    for part, result in zip(parts, results):
+        result.copy_(function(part))
+    return output
 
 
 def activate(activation: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -42,13 +63,9 @@ def activate(activation: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return activation(hidden_states)
-    tokens = hidden_states.permute(0, 2, 3, 1)
-    rows = rows_at_once(hidden_states)
-    if rows == hidden_states.shape[2]:
-        return activation(tokens).permute(0, 3, 1, 2)
-    for part in tokens.split(rows, dim=1):
-        part.copy_(activation(part))
-    return hidden_states
+    return in_parts(
+        lambda part: activation(part.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), hidden_states, hidden_states
+    )
 
 
 def starting_as(conv: Conv, std: float, identity: bool = False) -> Conv:
