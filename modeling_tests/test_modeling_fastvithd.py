@@ -8,7 +8,7 @@ from transformers import AutoBackbone, AutoModel
 
 from conftest import assert_close_to_largest, seeded_image
 from tiny_models import randomize, tiny_config, tiny_vision_config
-from transformers_fastvlm import FastViTHDBackbone, FastViTHDConfig, FastViTHDModel, FastVLMModel
+from transformers_fastvlm import FastViTHDBackbone, FastViTHDConfig, FastViTHDModel, FastVLMModel, modeling_fastvithd
 from transformers_fastvlm.checkpoint_formats import encoder_renamings
 from transformers_fastvlm.configuration_fastvlm import FASTVITHD_FAMILY
 
@@ -282,6 +282,22 @@ def test_the_memory_saving_path_equals_the_plain_one(dtype, reparameterized, bat
         assert ours.stride() == expected.stride()
         assert_close_to_largest(ours.float(), expected.detach().float(), tolerance)
     assert_close_to_largest(saving.last_hidden_state.float(), plain.last_hidden_state.detach().float(), tolerance)
+
+
+@torch.no_grad()
+def test_large_images_are_encoded_one_by_one(monkeypatch):
+    model = tiny_encoder()
+    pixels = image(3, 3, 128, 192)
+    expected = model(pixels)
+    sizes = []
+    model.stem.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    monkeypatch.setattr(modeling_fastvithd, "PIXELS_AT_ONCE", 128 * 128)
+    outputs = model(pixels)
+    assert sizes == [1, 1, 1]
+    for name in ALL_TENSORS:
+        torch.testing.assert_close(getattr(outputs, name), getattr(expected, name))
+    model(pixels, output_hidden_states=True)
+    assert sizes[3:] == [3]
 
 
 def test_one_image_gives_the_same_alone_and_in_a_batch():

@@ -38,6 +38,7 @@ from .reparameterizable_layers import (
     activate,
     in_parts,
     layer_scale,
+    saves_memory,
     starting_as,
 )
 from .reparameterization import identity_kernel
@@ -63,6 +64,9 @@ class FastViTHDModelOutput(ModelOutput):
     pooler_output: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+
+
+PIXELS_AT_ONCE = 512 * 512  # of one image of a batch, above which memory traffic decides on a CPU
 
 
 class DropPath(nn.Module):
@@ -363,6 +367,10 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
         self.projection = nn.Parameter(torch.zeros(features, config.projection_dim)) if config.projection_dim else None
         self.post_init()
 
+    def _features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """The feature map that FastVLM reads: (images, hidden_size, height / stride, width / stride)."""
+        return self.final_conv(self._stage_outputs(pixel_values)[0][-1])
+
     @can_return_tuple
     def forward(
         self,
@@ -382,20 +390,29 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
             ValueError: if the shape does not fit the encoder.
             FloatingPointError: if float16 overflowed.
         """
-        outputs, attentions = self._stage_outputs(pixel_values)
-        features = self.final_conv(outputs[-1])  # (images, hidden_size, height / stride, width / stride)
-        raise_on_float16_overflow(features)
-        pooled = features.mean((2, 3)) @ self.projection if self.projection is not None else None
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
             output_attentions = self.config.output_attentions
+        if not (self.training or output_hidden_states or output_attentions) and _go_one_by_one(pixel_values):
+            features = torch.cat([self._features(image[None]) for image in pixel_values])
+            outputs, attentions = [], []
+        else:
+            outputs, attentions = self._stage_outputs(pixel_values)
+            features = self.final_conv(outputs[-1])  # (images, hidden_size, height / stride, width / stride)
+        raise_on_float16_overflow(features)
+        pooled = features.mean((2, 3)) @ self.projection if self.projection is not None else None
         return FastViTHDModelOutput(
             last_hidden_state=features,
             pooler_output=pooled,
             hidden_states=tuple(outputs[1:]) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
+
+
+def _go_one_by_one(pixel_values: torch.Tensor) -> bool:
+    """Whether images, such as the tiles of one, are better encoded one after the other: on CPUs, if they are large."""
+    return len(pixel_values) > 1 and pixel_values[0, 0].numel() > PIXELS_AT_ONCE and saves_memory(pixel_values)
 
 
 class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):
