@@ -394,9 +394,10 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
             output_attentions = self.config.output_attentions
+        outputs: list[torch.Tensor] = []
+        attentions: list[torch.Tensor] = []
         if not (self.training or output_hidden_states or output_attentions) and _go_one_by_one(pixel_values):
             features = torch.cat([self._features(image[None]) for image in pixel_values])
-            outputs, attentions = [], []
         else:
             outputs, attentions = self._stage_outputs(pixel_values)
             features = self.final_conv(outputs[-1])  # (images, hidden_size, height / stride, width / stride)
