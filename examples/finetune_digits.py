@@ -87,25 +87,16 @@ def main() -> None:
     old = old_tasks(processor.image_processor.get_resolution(), arguments.test_size)
     base = AutoModelForVision2Seq.from_pretrained(arguments.model)
     print(f"{'':18} {'digits':>8} {'words':>8} {'words, adapter off':>20} {'minutes':>8}")
-    before, words = (
-        exact_match(base, processor, test, QUESTION),
-        exact_match(base, processor, old, READING_QUESTION),
-    )
+    before = exact_match(base, processor, test, QUESTION)
+    words = exact_match(base, processor, old, READING_QUESTION)
     print(f"{'before':18} {before:8.1%} {words:8.1%} {words:20.1%}")
     for name, options in (("LoRA", []), ("QLoRA", ["--load_in_4bit"])):
         folder = arguments.work_dir / name.lower()
-        command = [sys.executable, str(HERE / "finetune_lora.py"), "--model", arguments.model, "--dataset", str(data)]
-        command += [
-            "--output_dir",
-            str(folder),
-            "--num_train_epochs",
-            str(arguments.epochs),
-            "--learning_rate",
-            "2e-3",
-        ]
-        command += ["--per_device_train_batch_size", "16", "--adapt_projector", "--adapt_encoder", *options, *further]
+        command = [sys.executable, HERE / "finetune_lora.py", "--model", arguments.model, "--dataset", data]
+        command += ["--output_dir", folder, "--num_train_epochs", arguments.epochs, "--learning_rate", 2e-3]
+        command += ["--per_device_train_batch_size", 16, "--adapt_projector", "--adapt_encoder", *options, *further]
         start = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
         minutes = (time.perf_counter() - start) / 60
         quantization = quantization_config("nf4") if options else None
         model = AutoModelForVision2Seq.from_pretrained(arguments.model, quantization_config=quantization)

@@ -23,6 +23,7 @@ from tiny_reader_data import (
     Sample,
 )
 from transformers_fastvlm import FastViTHDConfig, FastViTHDModel, FastVLMConfig, FastVLMForConditionalGeneration
+from transformers_fastvlm.training.rows import NO_LOSS
 
 PROMPT = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -30,7 +31,6 @@ PROMPT = (
 )
 IMAGE_TOKEN = "<image>"
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", IMAGE_TOKEN]
-NO_LOSS = -100
 MARKS = (*ALPHABET, *(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES))
 NOTHING = len(MARKS)
 

@@ -31,6 +31,7 @@ from tiny_reader_data import (
 )
 from tiny_reader_model import Collator, TinyReaderForTraining, build_config, build_tokenizer
 from transformers_fastvlm import FastVLMForConditionalGeneration, FastVLMImageProcessorPil, FastVLMProcessor
+from transformers_fastvlm.training import last_whole_checkpoint
 
 
 class RenderedDataset(Dataset):
@@ -210,8 +211,8 @@ def train_stage(
         data_collator=collator,
         callbacks=callbacks,
     )
-    started = any((arguments.work_dir / stage).glob("checkpoint-*"))
-    trainer.train(resume_from_checkpoint=True if arguments.resume and started else None)
+    checkpoint = last_whole_checkpoint(arguments.work_dir / stage) if arguments.resume else None
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer
 
 

@@ -17,8 +17,8 @@ QUICK = ["bench", "encoder", "--resolutions", "64", "--dtypes", "float32", "--re
 @pytest.fixture(autouse=True)
 def tiny_encoders(monkeypatch):
     """Tiny encoders in place of the full-size ones, upstream's among them, so that no library decides the outcome."""
-    build_ours = encoder.build_ours
-    monkeypatch.setattr(encoder, "build_ours", lambda config, dtype: build_ours(tiny_vision_config(), dtype))
+    random_model = encoder.random_model
+    monkeypatch.setattr(encoder, "random_model", lambda config, dtype: random_model(tiny_vision_config(), dtype))
     set_upstream(
         monkeypatch, requires="torch", build=lambda ours: AutoModel.from_config(ours.config, dtype=ours.dtype).eval()
     )

@@ -14,11 +14,11 @@ from transformers_fastvlm.benchmark.encoder import (
     EncoderBenchmark,
     EncoderBenchmarkConfig,
     EncoderPoint,
-    MissingPeerError,
     run_encoder_benchmark,
     shortfalls,
 )
 from transformers_fastvlm.benchmark.machine import Machine, describe_machine
+from transformers_fastvlm.benchmark.settings import MissingPeerError, random_model
 from transformers_fastvlm.benchmark.timing import Timing, interleaved_latencies, pairwise_ratio
 
 CPU = torch.device("cpu")
@@ -117,7 +117,7 @@ def test_every_dtype_and_resolution_is_timed(twin):
 
 def test_another_answer_shows_as_a_difference(twin, monkeypatch):
     def build(ours):
-        other = encoder.build_ours(ours.config, ours.dtype)
+        other = random_model(ours.config, ours.dtype)
         other.final_conv.conv.weight.data.mul_(2)
         return other
 
@@ -129,7 +129,7 @@ def test_another_answer_shows_as_a_difference(twin, monkeypatch):
 @torch.no_grad()
 def test_upstream_is_transformers_own_tower_with_our_weights():
     pytest.importorskip("timm", reason="upstream's vision tower needs timm; the `bench` extra installs it")
-    ours = encoder.build_ours(tiny_vision_config(hidden_sizes=[32, 32, 64, 64, 128]), torch.float32)
+    ours = random_model(tiny_vision_config(hidden_sizes=[32, 32, 64, 64, 128]), torch.float32)
     upstream = encoder.build_upstream(ours)
     assert type(upstream).__name__ == "TimmWrapperModel"
     assert not ours.training
@@ -150,7 +150,7 @@ def test_our_weights_are_the_same_at_every_call_and_leave_the_generator_alone():
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    first, second = (encoder.build_ours(tiny_vision_config(), torch.float32).state_dict() for _ in range(2))
+    first, second = (random_model(tiny_vision_config(), torch.float32).state_dict() for _ in range(2))
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,23 +13,14 @@ from transformers_fastvlm import FastVLMForConditionalGeneration
 if not torch.distributed.is_available():
     pytest.skip("this PyTorch is built without distributed training", allow_module_level=True)
 
+from running_scripts import run_script
 from training.distributed_worker import KINDS, share, train, trainable_model
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
 def run_two_processes(folder: Path, *kinds: str) -> Path:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*command, str(WORKER), str(folder), *kinds],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_script(WORKER, folder, *kinds, processes=2)
     return folder
 
 

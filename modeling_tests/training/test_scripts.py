@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from transformers import AutoProcessor, LlamaConfig, LlamaForCausalLM
 
 from chat_rows import picture, turns
 from helpers_tokenizer import qwen2_tokenizer
+from running_scripts import ENVIRONMENT, run_script, script_command
 from tiny_models import write_tiny_checkpoint
 from transformers_fastvlm import AutoModelForVision2Seq, FastVLMForConditionalGeneration
 
@@ -26,7 +26,6 @@ for library in ("accelerate.utils", "datasets", "matplotlib"):
 peft = pytest.importorskip("peft", reason="LoRA needs PEFT (the `train` extra)")
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
 QUICK = ["--per_device_train_batch_size", "2", "--logging_steps", "1", "--disable_tqdm", "true", "--eval_steps", "100"]
 
 
@@ -51,24 +50,8 @@ def data(tmp_path_factory) -> Path:
     return folder / "train.jsonl"
 
 
-def command(script: str, *arguments: object, processes: int = 1) -> list[str]:
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    return [*start, str(EXAMPLES / script), *map(str, arguments)]
-
-
 def run(script: str, *arguments: object, processes: int = 1) -> str:
-    done = subprocess.run(
-        command(script, *arguments, processes=processes),
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return run_script(EXAMPLES / script, *arguments, processes=processes)
 
 
 def run_here(script: str, *arguments: object) -> str:
@@ -137,7 +120,10 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(moment, trained, checkp
     arguments = ["--model", checkpoint, "--dataset", data, "--output_dir", tmp_path, *QUICK]
     arguments += ["--save_steps", 3, "--save_total_limit", 9]
     process = subprocess.Popen(
-        command("finetune_lora.py", *arguments), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        script_command(EXAMPLES / "finetune_lora.py", *arguments),
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     # The weights come first into a checkpoint, the state last.
     last = "adapter_model.safetensors" if moment == "while one is written" else "trainer_state.json"

@@ -124,7 +124,7 @@ def ttft(
     """Time from image file to first token, stage by stage, beside other models, each as its users get it."""
     from .benchmark import report
     from .benchmark import ttft as subject
-    from .benchmark.encoder import MissingPeerError
+    from .benchmark.settings import MissingPeerError
 
     errors = Console(stderr=True)
     require_folder_of(json_path)

@@ -149,6 +149,8 @@ def _resize_padded(
     threads = torch.get_num_threads() if width * height >= _PIXELS_WORTH_THREADS else 1
     per_strip = -(-height // threads) if width == long else _STRIP_ROWS
 
+    per_column_strip = -(-side // threads)
+
     def resize_rows(top: int) -> PIL.Image.Image:
         strip = image.crop((0, top, width, min(top + per_strip, height)))
         strip = _on_canvas(strip, strip.height, long, background_color)
@@ -158,15 +160,14 @@ def _resize_padded(
         strip = square.crop((left, 0, min(left + per_column_strip, side), long))
         return strip.resize((strip.width, side), resample)
 
+    rows, resized = (PIL.Image.new(image.mode, (side, length)) for length in (height, side))
     with ThreadPoolExecutor(threads) as pool:
-        rows = PIL.Image.new(image.mode, (side, height))
-        for index, strip in enumerate(pool.map(resize_rows, range(0, height, per_strip))):
-            rows.paste(strip, (0, index * per_strip))
+        tops, lefts = range(0, height, per_strip), range(0, side, per_column_strip)
+        for top, strip in zip(tops, pool.map(resize_rows, tops)):
+            rows.paste(strip, (0, top))
         square = _on_canvas(rows, long, side, background_color)
-        per_column_strip = -(-side // threads)
-        resized = PIL.Image.new(image.mode, (side, side))
-        for index, strip in enumerate(pool.map(resize_columns, range(0, side, per_column_strip))):
-            resized.paste(strip, (index * per_column_strip, 0))
+        for left, strip in zip(lefts, pool.map(resize_columns, lefts)):
+            resized.paste(strip, (left, 0))
     return resized
 
 

@@ -367,10 +367,6 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
         self.projection = nn.Parameter(torch.zeros(features, config.projection_dim)) if config.projection_dim else None
         self.post_init()
 
-    def _features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The feature map that FastVLM reads: (images, hidden_size, height / stride, width / stride)."""
-        return self.final_conv(self._stage_outputs(pixel_values)[0][-1])
-
     @can_return_tuple
     def forward(
         self,
@@ -394,13 +390,12 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
             output_attentions = self.config.output_attentions
-        outputs: list[torch.Tensor] = []
-        attentions: list[torch.Tensor] = []
-        if not (self.training or output_hidden_states or output_attentions) and _go_one_by_one(pixel_values):
-            features = torch.cat([self._features(image[None]) for image in pixel_values])
-        else:
-            outputs, attentions = self._stage_outputs(pixel_values)
-            features = self.final_conv(outputs[-1])  # (images, hidden_size, height / stride, width / stride)
+        one_by_one = not (self.training or output_hidden_states or output_attentions) and _go_one_by_one(pixel_values)
+        parts = []
+        for images in pixel_values.split(1) if one_by_one else (pixel_values,):
+            outputs, attentions = self._stage_outputs(images)
+            parts.append(self.final_conv(outputs[-1]))
+        features = torch.cat(parts) if one_by_one else parts[0]  # (images, hidden_size, height / stride, ...)
         raise_on_float16_overflow(features)
         pooled = features.mean((2, 3)) @ self.projection if self.projection is not None else None
         return FastViTHDModelOutput(

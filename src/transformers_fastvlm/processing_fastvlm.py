@@ -309,7 +309,7 @@ class FastVLMProcessor(ProcessorMixin):
         images_kwargs = {
             name: kwargs.pop(name) for name in FastVLMImageProcessorKwargs.__annotations__ if name in kwargs
         }
-        image_processor_class = _image_processor_class(kwargs.pop("backend", None), kwargs.get("use_fast"))
+        image_processor_class = image_processor_class_of(kwargs.pop("backend", None), kwargs.get("use_fast"))
         if "image_processor" in processor_dict:
             image_processor = image_processor_class.from_dict(processor_dict["image_processor"], **images_kwargs)
         else:
@@ -344,8 +344,12 @@ def _mask_of_spans(
     ]
 
 
-def _image_processor_class(backend: str | None, use_fast: bool | None) -> type[BaseImageProcessor]:
-    """The class for a backend, by default torchvision's where that is installed."""
+def image_processor_class_of(backend: str | None = None, use_fast: bool | None = None) -> type[BaseImageProcessor]:
+    """The class for a backend, by default torchvision's where that is installed.
+
+    Raises:
+        ValueError: if `backend` is neither `"torchvision"` nor `"pil"`.
+    """
     if backend not in (None, "pil", "torchvision"):
         raise ValueError(f"`backend` must be 'torchvision' or 'pil', got {backend!r}.")
     wants_pil = backend == "pil" or (backend is None and (use_fast is False or not is_torchvision_available()))

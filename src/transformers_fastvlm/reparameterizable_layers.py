@@ -17,7 +17,6 @@ from .reparameterization import Branch, add_branches, convolution_from, fuse_bat
 
 Conv = TypeVar("Conv", bound=nn.Conv2d)
 
-
 # Positions of a feature map that are worked on at once on a CPU while no gradient is wanted. Fresh memory of tens of
 # megabytes costs more to get from the system than to compute on; parts of this size are handed out again and again.
 POSITIONS_AT_ONCE = 2048
@@ -258,16 +257,12 @@ class LargeKernelConv(ActivatedConv):
         if self.conv is None or not saves_memory(hidden_states) or self.conv.out_channels != 2 * self.conv.groups:
             return super().linear(hidden_states)
         # Two outputs per input: oneDNN takes a seventh of the time for each as a depthwise convolution.
-        weight, bias, conv = self.conv.weight, self.conv.bias, self.conv
-        assert bias is not None
-        halves = [
-            nn.functional.conv2d(
-                hidden_states, weight[i::2], bias[i::2], conv.stride, conv.padding, groups=conv.groups
-            )
-            for i in (0, 1)
-        ]
-        tokens = torch.stack([half.permute(0, 2, 3, 1) for half in halves], dim=-1)
-        return tokens.flatten(3).permute(0, 3, 1, 2)  # channels of both halves in turn
+        conv, halves = self.conv, []
+        assert conv.bias is not None
+        for weight, bias in ((conv.weight[half::2], conv.bias[half::2]) for half in (0, 1)):
+            half = nn.functional.conv2d(hidden_states, weight, bias, conv.stride, conv.padding, groups=conv.groups)
+            halves.append(half.permute(0, 2, 3, 1))  # (batch, height, width, channels / 2)
+        return torch.stack(halves, dim=-1).flatten(3).permute(0, 3, 1, 2)  # channels of both halves in turn
 
     def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.large_branch(hidden_states) + self.small_branch(hidden_states)

@@ -14,14 +14,8 @@ from transformers import AutoModel, PreTrainedModel
 from ..checkpoint_formats import encoder_renamings
 from ..configuration_fastvlm import FastViTHDConfig
 from .machine import Machine, describe_machine
+from .settings import DTYPES, OURS, MissingPeerError, random_model, require_available, require_known
 from .timing import Timing, call_peak_memory, interleaved_latencies, pairwise_ratio, thread_count
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-OURS = "ours"
-
-
-class MissingPeerError(ImportError):
-    """A peer was asked for whose library is not installed."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +42,6 @@ class Peer:
             f"The peer {name!r} needs {self.requires}, which is not installed: "
             f'pip install "transformers-fastvlm[{self.extra}]"'
         )
-
-
-def build_ours(config: FastViTHDConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """Our encoder with the same random weights at every call, in eval mode."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return AutoModel.from_config(config, dtype=dtype).eval()
 
 
 def _own_name(upstream_name: str) -> str:
@@ -116,31 +103,18 @@ class EncoderBenchmarkConfig:
         stride = self.encoder.stride
         if not self.resolutions or any(side < stride or side % stride for side in self.resolutions):
             raise ValueError(f"Resolutions must be positive multiples of {stride}, got {list(self.resolutions)}.")
-        _require_known("dtype", self.dtypes, DTYPES)
-        _require_known("peer", self.peers, PEERS)
+        require_known("dtype", self.dtypes, DTYPES)
+        require_known("peer", self.peers, PEERS)
         if not self.dtypes:
             raise ValueError(f"Name at least one dtype of {', '.join(DTYPES)}.")
         for name, least in (("batch_size", 1), ("repetitions", 1), ("warmup", 0), ("threads", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}.")
-        _require_available(self.device)
+        require_available(self.device)
         for name in self.peers:
             if not PEERS[name].installed:
                 raise MissingPeerError(PEERS[name].how_to_install(name))
-
-
-def _require_known(kind: str, names: tuple[str, ...], known: Mapping[str, object]) -> None:
-    for name in names:
-        if name not in known:
-            raise ValueError(f"Unknown {kind} {name!r}; known: {', '.join(known)}.")
-
-
-def _require_available(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"Device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 @dataclass(frozen=True)
@@ -230,8 +204,7 @@ def run_encoder_benchmark(
         machine = describe_machine(device)
         for dtype in config.dtypes:
             progress(f"{dtype}: building the encoders")
-            ours: Any = build_ours(config.encoder, DTYPES[dtype])
-            encoders = {OURS: ours.to(device)}
+            encoders = {OURS: random_model(config.encoder, DTYPES[dtype]).to(device)}
             for name in config.peers:
                 encoders[name] = PEERS[name].build(encoders[OURS])
             images = random_images(1, config.resolutions[0], DTYPES[dtype], device)

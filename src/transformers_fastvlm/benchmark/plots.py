@@ -5,13 +5,18 @@
 from pathlib import Path
 from typing import Any
 
-from .encoder import OURS
 from .paper import paper_ratio
+from .settings import OURS
 from .ttft import TtftBenchmark, TtftPoint
 
 # From a palette that colour-blind people can tell apart (Okabe and Ito).
-_STAGE_COLOURS = {"preprocess": "#999999", "encoder": "#0072B2", "projector": "#56B4E9", "prefill": "#E69F00"}
-_OTHER_COLOUR = "#CC79A7"
+_STAGE_COLOURS = {
+    "preprocess": "#999999",
+    "encoder": "#0072B2",
+    "projector": "#56B4E9",
+    "prefill": "#E69F00",
+    "other": "#CC79A7",
+}
 
 
 def draw_ttft(benchmark: TtftBenchmark, folder: Path) -> list[Path]:
@@ -48,7 +53,7 @@ def _draw_stages(benchmark: TtftBenchmark, path: Path) -> Path:
     figure, axes = _axes(len(points))
     labels = [_label(point) for point in points]
     bottom = [0.0] * len(points)
-    for stage, colour in {**_STAGE_COLOURS, "other": _OTHER_COLOUR}.items():
+    for stage, colour in _STAGE_COLOURS.items():
         heights = [point.median(stage) * 1e3 for point in points]
         axes.bar(labels, heights, bottom=bottom, label=stage, color=colour)
         bottom = [low + height for low, height in zip(bottom, heights)]

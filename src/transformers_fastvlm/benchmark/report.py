@@ -11,9 +11,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .encoder import OURS, EncoderBenchmark, EncoderPoint
+from .encoder import EncoderBenchmark, EncoderPoint
 from .machine import Machine
 from .paper import paper_ratio
+from .settings import OURS
 from .timing import Timing
 from .training import TrainingBenchmark
 from .ttft import STAGE_NAMES, TtftBenchmark
@@ -61,23 +62,31 @@ def encoder_table(benchmark: EncoderBenchmark) -> Table:
     return table
 
 
-def print_encoder_benchmark(benchmark: EncoderBenchmark, console: Console) -> None:
-    for line in machine_lines(benchmark.machine):
+def _print(console: Console, machine: Machine, table: Table, lines: list[str]) -> None:
+    for line in machine_lines(machine):
         console.print(line, highlight=False)
-    console.print(encoder_table(benchmark))
+    console.print(table)
+    for line in lines:
+        console.print(line, highlight=False)
+
+
+def print_encoder_benchmark(benchmark: EncoderBenchmark, console: Console) -> None:
     config = benchmark.config
-    console.print(
+    lines = [
         f"ms: median ± half the interquartile range of {config.repetitions} calls, batch {config.batch_size}; ratio: "
-        "median of pairs; images/s: ours; MiB: what one call needs at its peak beyond the weights.",
-        highlight=False,
-    )
-    for dtype, differences in benchmark.differences.items():
-        for peer, difference in differences.items():
-            console.print(
-                f"Feature maps of the same weights, {config.resolutions[0]}², {dtype}: {peer} differs from ours by at "
-                f"most {difference:.1e} of the largest value.",
-                highlight=False,
-            )
+        "median of pairs; images/s: ours; MiB: what one call needs at its peak beyond the weights."
+    ]
+    lines += [
+        f"Feature maps of the same weights, {config.resolutions[0]}², {dtype}: {peer} differs from ours by at most "
+        f"{difference:.1e} of the largest value."
+        for dtype, differences in benchmark.differences.items()
+        for peer, difference in differences.items()
+    ]
+    _print(console, benchmark.machine, encoder_table(benchmark), lines)
+
+
+def _machine_dict(machine: Machine) -> dict[str, Any]:
+    return {**vars(machine), "cpu_flags": list(machine.cpu_flags)}
 
 
 def _timing_dict(timing: Timing) -> dict[str, Any]:
@@ -102,10 +111,10 @@ def _point_dict(point: EncoderPoint) -> dict[str, Any]:
 
 def encoder_benchmark_dict(benchmark: EncoderBenchmark) -> dict[str, Any]:
     """The whole result, every repetition included, of types that JSON has. Times in seconds, memory in bytes."""
-    config, machine = benchmark.config, benchmark.machine
+    config = benchmark.config
     return {
         "benchmark": "encoder",
-        "machine": {**vars(machine), "cpu_flags": list(machine.cpu_flags)},
+        "machine": _machine_dict(benchmark.machine),
         "config": {
             **{name: value for name, value in vars(config).items() if name != "encoder"},
             "encoder": config.encoder.to_diff_dict(),
@@ -133,24 +142,21 @@ def training_table(benchmark: TrainingBenchmark) -> Table:
 
 
 def print_training_benchmark(benchmark: TrainingBenchmark, console: Console) -> None:
-    for line in machine_lines(benchmark.machine):
-        console.print(line, highlight=False)
-    console.print(training_table(benchmark))
     config, tokens = benchmark.config, benchmark.points[0].tokens
     checkpointing = "with" if config.gradient_checkpointing else "without"
-    console.print(
+    line = (
         f"Batch {config.batch_size}, {config.dtype}, {tokens} tokens, {checkpointing} gradient checkpointing. "
         f"ms: median ± half the interquartile range of {config.steps} steps; MiB: the whole process on a CPU, what "
-        "PyTorch allocates on a GPU.",
-        highlight=False,
+        "PyTorch allocates on a GPU."
     )
+    _print(console, benchmark.machine, training_table(benchmark), [line])
 
 
 def training_benchmark_dict(benchmark: TrainingBenchmark) -> dict[str, Any]:
     """The whole result, of types that JSON has. Times in seconds, memory in bytes."""
     return {
         "benchmark": "train",
-        "machine": {**vars(benchmark.machine), "cpu_flags": list(benchmark.machine.cpu_flags)},
+        "machine": _machine_dict(benchmark.machine),
         "config": vars(benchmark.config),
         "points": [
             {
@@ -180,7 +186,7 @@ def ttft_table(benchmark: TtftBenchmark) -> Table:
             f"{point.resolution}²",
             str(point.visual_tokens),
             *(f"{point.median(stage) * 1e3:.1f}" for stage in STAGE_NAMES),
-            f"{point.median() * 1e3:.1f} ± {point.spread() * 1e3:.1f}",
+            milliseconds(point.timing),
             f"{ratio.ratio:.2f}" if ratio else "",
             "–" if math.isnan(decode) else f"{benchmark.config.batch_size / decode:.1f}",
             mebibytes(point.peak_memory),
@@ -189,9 +195,6 @@ def ttft_table(benchmark: TtftBenchmark) -> Table:
 
 
 def print_ttft_benchmark(benchmark: TtftBenchmark, console: Console) -> None:
-    for line in machine_lines(benchmark.machine):
-        console.print(line, highlight=False)
-    console.print(ttft_table(benchmark))
     config = benchmark.config
     subject = f"Decoder {config.decoder}" if config.model is None else f"Ours: {config.model}"
     lines = [
@@ -203,8 +206,7 @@ def print_ttft_benchmark(benchmark: TtftBenchmark, console: Console) -> None:
     fixed = [row for row in benchmark.ratios() if row.peer.resolution != row.ours.resolution]
     if fixed:
         lines.append(f"× ours, for models with a resolution of their own: ours at {fixed[0].ours.resolution}².")
-    for line in lines:
-        console.print(line, highlight=False)
+    _print(console, benchmark.machine, ttft_table(benchmark), lines)
 
 
 def ttft_benchmark_dict(benchmark: TtftBenchmark) -> dict[str, Any]:
@@ -212,7 +214,7 @@ def ttft_benchmark_dict(benchmark: TtftBenchmark) -> dict[str, Any]:
     config = {**vars(benchmark.config), "image": str(benchmark.config.image) if benchmark.config.image else None}
     return {
         "benchmark": "ttft",
-        "machine": {**vars(benchmark.machine), "cpu_flags": list(benchmark.machine.cpu_flags)},
+        "machine": _machine_dict(benchmark.machine),
         "config": config,
         "points": [
             {

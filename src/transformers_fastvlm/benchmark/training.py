@@ -19,6 +19,7 @@ from ..quantization import quantization_config
 from ..training import PARTS, lora_target_modules, parameter_groups, train_only
 from ..training.rows import NO_LOSS
 from .machine import Machine, describe_machine
+from .settings import random_model
 from .timing import Timing, process_memory, synchronize, thread_count
 
 Method = Literal["lora", "qlora", "full"]
@@ -102,8 +103,7 @@ def model_or_random(model: str | None) -> Iterator[str]:
         yield model
         return
     with tempfile.TemporaryDirectory() as folder:
-        config = FastVLMConfig(dtype="bfloat16")
-        AutoModelForVision2Seq.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+        random_model(FastVLMConfig(), torch.bfloat16, AutoModelForVision2Seq).save_pretrained(folder)
         yield folder
 
 

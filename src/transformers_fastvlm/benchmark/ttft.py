@@ -16,10 +16,10 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from ..auto import AutoModelForVision2Seq
-from .encoder import DTYPES, OURS
 from .machine import Machine, describe_machine
-from .timing import call_peak_memory, pairwise_ratio, synchronize, thread_count
-from .vlms import DECODERS, OURS_KIND, TILED_RESOLUTION, VLM_PEERS, Vlm, build_random, write_photograph
+from .settings import DTYPES, OURS, require_available, require_known
+from .timing import Timing, call_peak_memory, pairwise_ratio, synchronize, thread_count
+from .vlms import DECODERS, OURS_KIND, TILED_RESOLUTION, VLM_PEERS, Vlm, write_photograph
 
 
 @dataclass(frozen=True)
@@ -158,13 +158,10 @@ class TtftBenchmarkConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for kind, names, known in (
-            ("decoder", [self.decoder], DECODERS),
-            ("dtype", [self.dtype], DTYPES),
-            ("peer", self.peers, VLM_PEERS),
-        ):
-            if unknown := [name for name in names if name not in known]:
-                raise ValueError(f"Unknown {kind} {unknown[0]!r}; known: {', '.join(known)}.")
+        require_known("decoder", [self.decoder], DECODERS)
+        require_known("dtype", [self.dtype], DTYPES)
+        require_known("peer", self.peers, VLM_PEERS)
+        require_available(self.device)
         if not self.resolutions or any(side < 64 or side % 64 for side in self.resolutions):
             raise ValueError(f"Resolutions must be positive multiples of 64, got {list(self.resolutions)}.")
         if min(self.batch_size, self.text_tokens, self.new_tokens, self.repetitions) < 1 or self.warmup < 0:
@@ -196,13 +193,10 @@ class TtftPoint:
         """Seconds."""
         return statistics.median(getattr(run, stage) for run in self.runs)
 
-    def spread(self) -> float:
-        """Half the interquartile range of the time to first token, in seconds."""
-        times = [run.first_token for run in self.runs]
-        if len(times) == 1:
-            return 0.0
-        first, _, third = statistics.quantiles(times, n=4, method="inclusive")
-        return (third - first) / 2
+    @property
+    def timing(self) -> Timing:
+        """Of the time to first token."""
+        return Timing(tuple(run.first_token for run in self.runs), self.peak_memory)
 
 
 @dataclass(frozen=True)
@@ -234,9 +228,9 @@ class TtftBenchmark:
             if peer.name == OURS:
                 continue
             base = ours[peer.resolution] if VLM_PEERS[peer.name].resolution is None else usual
-            times = [[run.first_token for run in point.runs] for point in (peer, base)]
-            paired = len(times[0]) == len(times[1]) and peer.resolution == base.resolution
-            ratio = pairwise_ratio(*times) if paired else peer.median() / base.median()
+            theirs, own = peer.timing, base.timing
+            paired = len(theirs.seconds) == len(own.seconds) and peer.resolution == base.resolution
+            ratio = pairwise_ratio(theirs.seconds, own.seconds) if paired else theirs.median / own.median
             ratios.append(TtftRatio(peer, base, ratio))
         return ratios
 
@@ -292,7 +286,7 @@ def run_ttft_benchmark(
                 loaded: Any = AutoModelForVision2Seq.from_pretrained(config.model, dtype=dtype)
                 models[name] = loaded.to(device).eval()
             else:
-                models[name] = build_random(kind, config.decoder, dtype, device)
+                models[name] = kind.build(config.decoder, dtype).to(device)
         for resolution in config.resolutions:
             progress(f"{', '.join(models)} at {resolution}²")
             vlms = {
@@ -305,7 +299,7 @@ def run_ttft_benchmark(
         for name, kind in kinds.items():
             if kind.resolution is not None:
                 progress(f"{name} at {kind.resolution}²")
-                model = build_random(kind, config.decoder, dtype, device)
+                model = kind.build(config.decoder, dtype).to(device)
                 vlm = Vlm(model, kind.processor(kind.resolution), kind.resolution)
                 points += measure_in_turn({name: vlm}, paths, config)
     return TtftBenchmark(machine, config, tuple(points))

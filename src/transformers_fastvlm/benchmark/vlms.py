@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vision-language models to time, ours and peers, each as its users get it, with random weights and one decoder."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -13,15 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import PreTrainedModel
-from transformers.utils import is_torchvision_available
+from transformers import AutoModelForImageTextToText, PretrainedConfig
 
 from ..configuration_fastvlm import FastVLMConfig
 from ..image_processing_base import read_image
-from ..image_processing_fastvlm import FastVLMImageProcessor
-from ..image_processing_pil_fastvlm import FastVLMImageProcessorPil
-from ..modeling_fastvlm import FastVLMForConditionalGeneration
-from .encoder import MissingPeerError
+from ..processing_fastvlm import image_processor_class_of
+from .settings import MissingPeerError, random_model
 
 # Qwen2's sizes in the released checkpoints.
 DECODERS: dict[str, dict[str, int]] = {
@@ -95,24 +91,21 @@ def text_config(decoder: str) -> dict[str, Any]:
 ImageProcessor = Callable[[list[Image.Image]], dict[str, torch.Tensor]]
 
 
-def build_ours(decoder: str) -> PreTrainedModel:
-    return FastVLMForConditionalGeneration(
-        FastVLMConfig(text_config=text_config(decoder), image_token_id=IMAGE_TOKEN_ID)
-    )
+def our_config(decoder: str) -> PretrainedConfig:
+    return FastVLMConfig(text_config=text_config(decoder), image_token_id=IMAGE_TOKEN_ID)
 
 
 def our_processor(resolution: int) -> ImageProcessor:
     tiled = resolution == TILED_RESOLUTION
-    kind = FastVLMImageProcessor if is_torchvision_available() else FastVLMImageProcessorPil
+    kind: Any = image_processor_class_of()
     processor = kind(size=1024 if tiled else resolution, do_tile=tiled)
     return lambda images: {"pixel_values": processor(images, return_tensors="pt")["pixel_values"]}
 
 
-def build_upstream(decoder: str) -> PreTrainedModel:
-    from transformers import FastVlmConfig, FastVlmForConditionalGeneration
+def upstream_config(decoder: str) -> PretrainedConfig:
+    from transformers import FastVlmConfig
 
-    config = FastVlmConfig(text_config=text_config(decoder), image_token_index=IMAGE_TOKEN_ID)
-    return FastVlmForConditionalGeneration(config)
+    return FastVlmConfig(text_config=text_config(decoder), image_token_index=IMAGE_TOKEN_ID)
 
 
 def clip_processor(resolution: int, normalize: bool = True) -> ImageProcessor:
@@ -124,11 +117,10 @@ def clip_processor(resolution: int, normalize: bool = True) -> ImageProcessor:
     return lambda images: {"pixel_values": processor(images, return_tensors="pt")["pixel_values"]}
 
 
-def build_llava_onevision(decoder: str) -> PreTrainedModel:
-    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+def llava_onevision_config(decoder: str) -> PretrainedConfig:
+    from transformers import LlavaOnevisionConfig
 
-    config = LlavaOnevisionConfig(text_config=text_config(decoder), image_token_index=IMAGE_TOKEN_ID)
-    return LlavaOnevisionForConditionalGeneration(config)
+    return LlavaOnevisionConfig(text_config=text_config(decoder), image_token_index=IMAGE_TOKEN_ID)
 
 
 def llava_onevision_processor(resolution: int) -> ImageProcessor:
@@ -144,8 +136,8 @@ def llava_onevision_processor(resolution: int) -> ImageProcessor:
     return preprocess
 
 
-def build_llava(decoder: str) -> PreTrainedModel:
-    from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
+def llava_config(decoder: str) -> PretrainedConfig:
+    from transformers import CLIPVisionConfig, LlavaConfig
 
     vision = CLIPVisionConfig(
         hidden_size=1024,
@@ -156,24 +148,27 @@ def build_llava(decoder: str) -> PreTrainedModel:
         image_size=336,
         projection_dim=768,
     )
-    config = LlavaConfig(vision_config=vision, text_config=text_config(decoder), image_token_index=IMAGE_TOKEN_ID)
-    return LlavaForConditionalGeneration(config)
+    return LlavaConfig(vision_config=vision, text_config=text_config(decoder), image_token_index=IMAGE_TOKEN_ID)
 
 
 @dataclass(frozen=True)
 class VlmKind:
     """
     Args:
-        build: the model with random weights, from a decoder's size, in the default dtype and device.
+        config: of the model, from a decoder's size.
         processor: how its users get images into it, from a resolution.
         resolution: the only one that it runs at; `None` if any.
         requires: modules beside transformers, of the `vision` and `bench` extras.
     """
 
-    build: Callable[[str], PreTrainedModel]
+    config: Callable[[str], PretrainedConfig]
     processor: Callable[[int], ImageProcessor]
     resolution: int | None = None
     requires: tuple[str, ...] = ()
+
+    def build(self, decoder: str, dtype: torch.dtype = torch.float32) -> Any:
+        """The model with random weights, the same at every call, in eval mode."""
+        return random_model(self.config(decoder), dtype, AutoModelForImageTextToText)
 
     def require(self, name: str) -> None:
         """
@@ -186,33 +181,15 @@ class VlmKind:
             )
 
 
-OURS_KIND = VlmKind(build_ours, our_processor)
+OURS_KIND = VlmKind(our_config, our_processor)
 VLM_PEERS: Mapping[str, VlmKind] = {
     # transformers' own FastVLM, as its checkpoints come.
-    "upstream": VlmKind(build_upstream, partial(clip_processor, normalize=False), requires=("torchvision", "timm")),
+    "upstream": VlmKind(upstream_config, partial(clip_processor, normalize=False), requires=("torchvision", "timm")),
     # SigLIP-SO400M at 384: at 1152, nine tiles and the overview.
-    "llava-onevision": VlmKind(build_llava_onevision, llava_onevision_processor, 1152, ("torchvision",)),
+    "llava-onevision": VlmKind(llava_onevision_config, llava_onevision_processor, 1152, ("torchvision",)),
     # The LLaVA-1.5 setup: CLIP ViT-L/14 at 336, with the same decoder.
-    "llava-1.5": VlmKind(build_llava, clip_processor, 336, ("torchvision",)),
+    "llava-1.5": VlmKind(llava_config, clip_processor, 336, ("torchvision",)),
 }
-
-
-def build_random(kind: VlmKind, decoder: str, dtype: torch.dtype, device: torch.device) -> Any:
-    """A model with random weights, the same at every call, in eval mode, else with the defaults of its class."""
-    with torch.random.fork_rng(devices=[]), default_dtype(dtype):
-        torch.manual_seed(0)
-        model: Any = kind.build(decoder)
-    return model.to(device).eval()
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def write_photograph(folder: Path, width: int, height: int) -> Path:

@@ -7,14 +7,11 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import is_torchvision_available
 
 from ..configuration_fastvlm import FastVLMConfig
-from ..image_processing_fastvlm import FastVLMImageProcessor
-from ..image_processing_pil_fastvlm import FastVLMImageProcessorPil
 from ..modeling_fastvithd import FastViTHDModel
 from ..modeling_fastvlm import FastVLMForConditionalGeneration, FastVLMMultiModalProjector
-from ..processing_fastvlm import FastVLMProcessor
+from ..processing_fastvlm import FastVLMProcessor, image_processor_class_of
 
 _TURN_TOKENS = ("<|im_start|>", "<|im_end|>")
 
@@ -80,8 +77,7 @@ def _build_processor(
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    kind = FastVLMImageProcessor if is_torchvision_available() else FastVLMImageProcessorPil
-    image_processor = kind(size=resolution or vision_tower.config.image_size)
+    image_processor = image_processor_class_of()(size=resolution or vision_tower.config.image_size)
     return FastVLMProcessor(image_processor, tokenizer, patch_size=vision_tower.config.stride)
 
 

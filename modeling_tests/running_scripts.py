@@ -1,0 +1,36 @@
+"""Running scripts as users do, in processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# One thread, no GPU, and distributed training on the CPU where it would look for GPUs.
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "ACCELERATE_USE_CPU": "true",
+    "DS_ACCELERATOR": "cpu",
+}
+
+
+def script_command(script: Path, *arguments: object, processes: int = 1) -> list[str]:
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return [*start, str(script), *map(str, arguments)]
+
+
+def run_script(script: Path, *arguments: object, processes: int = 1) -> str:
+    """What it prints; a failure shows what it complained of."""
+    done = subprocess.run(
+        script_command(script, *arguments, processes=processes),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
