@@ -28,6 +28,7 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_fastvlm import FastViTHDConfig
 from .loading import CheckpointLoadingMixin
 from .reparameterizable_layers import (
+    POSITIONS_AT_ONCE,
     ConditionalPositionEncoding,
     FastViTHDBatchNorm,
     FastViTHDConvNorm,
@@ -38,6 +39,7 @@ from .reparameterizable_layers import (
     activate,
     in_parts,
     layer_scale,
+    linear,
     saves_memory,
     starting_as,
 )
@@ -66,6 +68,7 @@ class FastViTHDModelOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
+STEM_STRIDE = 4
 PIXELS_AT_ONCE = 512 * 512  # of one image of a batch, above which memory traffic decides on a CPU
 
 
@@ -94,7 +97,14 @@ class PointwiseLinear(nn.Conv2d):
         if torch.jit.is_tracing():  # other runtimes have their own ways
             return super().forward(hidden_states)
         tokens = hidden_states.permute(0, 2, 3, 1)  # (batch, height, width, channels)
-        return nn.functional.linear(tokens, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        return linear(tokens, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
+class TokenLinear(nn.Linear):
+    """A linear layer over `(batch, tokens, channels)`."""
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return linear(hidden_states, self.weight, self.bias)
 
 
 class ConvFeedForward(nn.Module):
@@ -149,8 +159,8 @@ class FastViTHDAttention(nn.Module):
         self.config = config
         self.head_dim = config.attention_head_dim
         self.scaling = self.head_dim**-0.5
-        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
-        self.proj = nn.Linear(channels, channels)
+        self.qkv = TokenLinear(channels, 3 * channels, bias=False)
+        self.proj = TokenLinear(channels, channels)
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         batch, tokens, channels = hidden_states.shape
@@ -330,6 +340,26 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
         self.config.reparameterized = True
         return self
 
+    def _stem_output(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """The stem's feature map, `(batch, channels, height / 4, width / 4)`.
+
+        That of its first convolution is far larger, so on a CPU without gradients the image goes strip by strip.
+        A strip has one row more at its top, for the convolutions to look back at; what comes of that row is dropped.
+        """
+        batch, _, height, width = pixel_values.shape
+        if self.training or not saves_memory(pixel_values):
+            return self.stem(pixel_values.contiguous(memory_format=torch.channels_last))
+        rows = max(1, 2 * POSITIONS_AT_ONCE // (width // STEM_STRIDE))
+        shape = batch, self.config.hidden_sizes[0], height // STEM_STRIDE, width // STEM_STRIDE
+        output = pixel_values.new_empty(shape).contiguous(memory_format=torch.channels_last)
+        for image, result in zip(pixel_values.split(1), output.split(1)):
+            for top in range(0, shape[2], rows):
+                first = max(top - 1, 0)
+                strip = image[:, :, STEM_STRIDE * first : STEM_STRIDE * (top + rows)]
+                strip = self.stem(strip.contiguous(memory_format=torch.channels_last))
+                result[:, :, top : top + rows] = strip[:, :, top - first :]
+        return output
+
     def _stage_outputs(self, pixel_values: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Feature maps of the stem and of each stage, and the attention weights of each attention block."""
         stride = self.config.stride
@@ -341,8 +371,7 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
         if pixel_values.shape[2] % stride or pixel_values.shape[3] % stride:
             height, width = pixel_values.shape[2:]
             raise ValueError(f"An image of {height}x{width} pixels does not fit: sides must be divisible by {stride}.")
-        weight = next(self.stem.parameters())
-        hidden_states = self.stem(pixel_values.to(weight.dtype).contiguous(memory_format=torch.channels_last))
+        hidden_states = self._stem_output(pixel_values.to(next(self.stem.parameters()).dtype))
         outputs, attentions = [hidden_states], []
         for stage in self.stages:
             hidden_states, stage_attentions = stage(hidden_states)
