@@ -340,6 +340,17 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
         self.config.reparameterized = True
         return self
 
+    def _check_pixels(self, pixel_values: torch.Tensor) -> None:
+        stride = self.config.stride
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != self.config.num_channels:
+            raise ValueError(
+                f"`pixel_values` must be (images, {self.config.num_channels}, height, width), "
+                f"got {tuple(pixel_values.shape)}."
+            )
+        if pixel_values.shape[2] % stride or pixel_values.shape[3] % stride:
+            height, width = pixel_values.shape[2:]
+            raise ValueError(f"An image of {height}x{width} pixels does not fit: sides must be divisible by {stride}.")
+
     def _stem_output(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The stem's feature map, `(batch, channels, height / 4, width / 4)`.
 
@@ -362,15 +373,7 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
 
     def _stage_outputs(self, pixel_values: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Feature maps of the stem and of each stage, and the attention weights of each attention block."""
-        stride = self.config.stride
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != self.config.num_channels:
-            raise ValueError(
-                f"`pixel_values` must be (images, {self.config.num_channels}, height, width), "
-                f"got {tuple(pixel_values.shape)}."
-            )
-        if pixel_values.shape[2] % stride or pixel_values.shape[3] % stride:
-            height, width = pixel_values.shape[2:]
-            raise ValueError(f"An image of {height}x{width} pixels does not fit: sides must be divisible by {stride}.")
+        self._check_pixels(pixel_values)
         hidden_states = self._stem_output(pixel_values.to(next(self.stem.parameters()).dtype))
         outputs, attentions = [hidden_states], []
         for stage in self.stages:
@@ -386,6 +389,9 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
     `from_pretrained` takes the encoder out of any FastVLM checkpoint: own, original (`llava_qwen2`) or upstream
     (`fast_vlm`).
     """
+
+    # Another way from pixels to features, which takes over where these alone are wanted and no gradients.
+    runtime: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def __init__(self, config: FastViTHDConfig):
         super().__init__(config)
@@ -419,12 +425,19 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
             output_attentions = self.config.output_attentions
-        one_by_one = not (self.training or output_hidden_states or output_attentions) and _go_one_by_one(pixel_values)
-        parts = []
-        for images in pixel_values.split(1) if one_by_one else (pixel_values,):
-            outputs, attentions = self._stage_outputs(images)
-            parts.append(self.final_conv(outputs[-1]))
-        features = torch.cat(parts) if one_by_one else parts[0]  # (images, hidden_size, height / stride, ...)
+        features_alone = not (self.training or output_hidden_states or output_attentions)
+        outputs: list[torch.Tensor] = []
+        attentions: list[torch.Tensor] = []
+        if features_alone and self.runtime is not None and not torch.is_grad_enabled():
+            self._check_pixels(pixel_values)
+            features = self.runtime(pixel_values)  # (images, hidden_size, height / stride, width / stride)
+        else:
+            parts = []
+            one_by_one = features_alone and _go_one_by_one(pixel_values)
+            for images in pixel_values.split(1) if one_by_one else (pixel_values,):
+                outputs, attentions = self._stage_outputs(images)
+                parts.append(self.final_conv(outputs[-1]))
+            features = torch.cat(parts) if one_by_one else parts[0]
         raise_on_float16_overflow(features)
         pooled = features.mean((2, 3)) @ self.projection if self.projection is not None else None
         return FastViTHDModelOutput(

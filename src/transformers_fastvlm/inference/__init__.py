@@ -1,0 +1,9 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Faster answers from a loaded model, for what costs a compilation or changes numbers: `optimize_for_inference`."""
+
+from .int8_linear import Int8Linear
+from .openvino_encoder import OpenVinoEncoder
+from .optimize import MissingRuntimeError, Optimization, optimize_for_inference
+
+__all__ = ["Int8Linear", "MissingRuntimeError", "OpenVinoEncoder", "Optimization", "optimize_for_inference"]

@@ -1,0 +1,133 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""One call that makes a loaded model answer sooner."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ..modeling_fastvithd import FastViTHDModel
+from .int8_linear import Int8Linear, int8_is_fast
+from .openvino_encoder import OpenVinoEncoder
+
+Encoder = Literal["eager", "openvino", "compile"]
+Part = Literal["encoder", "decoder"]
+
+
+class MissingRuntimeError(ImportError):
+    """An option needs a library that is not installed."""
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """
+    What `optimize_for_inference` did.
+
+    Args:
+        encoder: what runs the encoder now.
+        int8: the parts that compute in 8-bit integers.
+        seconds: what it took.
+        was_cached: whether the converted encoder was found on disk; `None` where nothing is converted.
+    """
+
+    encoder: Encoder
+    int8: tuple[Part, ...]
+    seconds: float
+    was_cached: bool | None = None
+
+
+def optimize_for_inference(
+    model: Any,
+    encoder: Encoder | None = None,
+    int8: Collection[Part] = (),
+    calibration_pixels: torch.Tensor | None = None,
+    cache_dir: str | Path | None = None,
+) -> Optimization:
+    """
+    Make a FastVLM, or its encoder alone, faster, in place, for answering only.
+
+    `generate`, streaming, batches and merged adapters work as before. What is asked of the encoder beyond its features
+    (gradients, `output_hidden_states`, `output_attentions`, training) runs as before, at the old speed.
+
+    Args:
+        model: `FastVLMForConditionalGeneration`, `FastVLMModel` or `FastViTHDModel`, on its device already. Merge
+            adapters first. Multi-branch encoders are reparameterized.
+        encoder: what runs it. `"openvino"` (CPUs) converts it once, in some seconds, to files of about 500 MB for
+            FastViTHD, which later processes find; the first image of a resolution then costs about a second. Features
+            agree with PyTorch's as well as the dtype allows. `"compile"` is `torch.compile`, on GPUs with CUDA
+            graphs; its first image of each shape costs up to a minute, less where PyTorch's own cache has it.
+            `"eager"` leaves it as it is.
+            By default `"compile"` on GPUs, `"openvino"` on CPUs where it is installed, else `"eager"`.
+        int8: parts that compute in 8-bit integers, which changes numbers: `"encoder"` (OpenVINO, calibrated by NNCF)
+            and `"decoder"` (its linear layers but the head, ranges by token). On CPUs with VNNI instructions. Such
+            decoders cannot be saved.
+        calibration_pixels: `(images, 3, height, width)`, `pixel_values` of a few images of the task, for `"encoder"`.
+        cache_dir: where converted encoders are kept; by default beside the Hub's cache.
+
+    Returns:
+        what was done.
+
+    Raises:
+        ValueError: if an option does not fit the model or the machine.
+        MissingRuntimeError: if a library is not installed.
+    """
+    start = time.perf_counter()
+    if any(hasattr(module, "base_layer") for module in model.modules()):
+        raise ValueError("The model has adapters: merge them first, `model = model.merge_and_unload()`.")
+    device = next(model.parameters()).device
+    tower = model if isinstance(model, FastViTHDModel) else model.base_model.vision_tower
+    if encoder is None:
+        encoder = "compile" if device.type != "cpu" else "openvino" if _installed("openvino") else "eager"
+    _check(model, device, encoder, int8, calibration_pixels)
+    tower.eval().reparameterize()
+    was_cached = None
+    if encoder == "openvino":
+        pixels = calibration_pixels if "encoder" in int8 else None
+        tower.runtime = OpenVinoEncoder(tower, Path(cache_dir) if cache_dir else None, pixels)
+        was_cached = tower.runtime.was_cached
+    elif encoder == "compile":
+        tower.runtime = None
+        tower.compile(mode="reduce-overhead" if device.type == "cuda" else None)
+    if "decoder" in int8:
+        _quantize_linear_layers(model.base_model.language_model)
+    return Optimization(encoder, tuple(int8), time.perf_counter() - start, was_cached)
+
+
+def _installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def _check(
+    model: Any, device: torch.device, encoder: Encoder, int8: Collection[Part], pixels: torch.Tensor | None
+) -> None:
+    if encoder not in ("eager", "openvino", "compile"):
+        raise ValueError(f"Unknown encoder {encoder!r}; known are 'eager', 'openvino' and 'compile'.")
+    if unknown := set(int8) - {"encoder", "decoder"}:
+        raise ValueError(f"Unknown parts {sorted(unknown)} in `int8`; known are 'encoder' and 'decoder'.")
+    if (encoder == "openvino" or int8) and device.type != "cpu":
+        raise ValueError(f"OpenVINO and int8 are for CPUs; the model is on {device}.")
+    if int8 and not int8_is_fast():
+        raise ValueError("int8 needs a CPU with VNNI instructions; on this one it would not be faster.")
+    if "decoder" in int8 and isinstance(model, FastViTHDModel):
+        raise ValueError("`int8` names the decoder, but the model is an encoder alone.")
+    if "encoder" in int8:
+        if encoder != "openvino":
+            raise ValueError(f"An int8 encoder runs in OpenVINO only, not with encoder={encoder!r}.")
+        if pixels is None or not len(pixels):
+            raise ValueError("An int8 encoder needs `calibration_pixels`: `pixel_values` of some images of the task.")
+    needed = ["openvino"] * (encoder == "openvino") + ["nncf"] * ("encoder" in int8)
+    if missing := [module for module in needed if not _installed(module)]:
+        raise MissingRuntimeError(f"This needs {' and '.join(missing)}: pip install 'transformers-fastvlm[inference]'")
+
+
+def _quantize_linear_layers(decoder: nn.Module) -> None:
+    for parent in list(decoder.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear:
+                setattr(parent, name, Int8Linear(child))
