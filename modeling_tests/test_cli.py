@@ -20,7 +20,7 @@ def tiny_encoders(monkeypatch):
     random_model = encoder.random_model
     monkeypatch.setattr(encoder, "random_model", lambda config, dtype: random_model(tiny_vision_config(), dtype))
     set_upstream(
-        monkeypatch, requires="torch", build=lambda ours: AutoModel.from_config(ours.config, dtype=ours.dtype).eval()
+        monkeypatch, requires=(), build=lambda ours: AutoModel.from_config(ours.config, dtype=ours.dtype).eval()
     )
 
 
@@ -58,7 +58,7 @@ def test_ours_alone():
 
 
 def test_without_the_peers_library_ours_is_timed_and_the_extra_named(monkeypatch):
-    set_upstream(monkeypatch, requires="no_such_module")
+    set_upstream(monkeypatch, requires=("no_such_module",))
     result = run(*QUICK)
     assert result.exit_code == 0, result.output
     assert "64²" in result.stdout
@@ -68,7 +68,7 @@ def test_without_the_peers_library_ours_is_timed_and_the_extra_named(monkeypatch
 
 @pytest.mark.parametrize("asked", [["--peers", "upstream"], ["--check"]])
 def test_asking_for_a_peer_that_is_missing_fails_at_once(monkeypatch, asked):
-    set_upstream(monkeypatch, requires="no_such_module")
+    set_upstream(monkeypatch, requires=("no_such_module",))
     result = run(*QUICK, *asked)
     assert result.exit_code == 2
     assert 'pip install "transformers-fastvlm[bench]"' in result.stderr

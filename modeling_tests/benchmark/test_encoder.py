@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,9 +18,12 @@ from transformers_fastvlm.benchmark.encoder import (
     run_encoder_benchmark,
     shortfalls,
 )
+from transformers_fastvlm.benchmark.encoders import PEERS, Peer, build_upstream
 from transformers_fastvlm.benchmark.machine import Machine, describe_machine
+from transformers_fastvlm.benchmark.operations import Share, top_operations
 from transformers_fastvlm.benchmark.settings import MissingPeerError, random_model
 from transformers_fastvlm.benchmark.timing import Timing, interleaved_latencies, pairwise_ratio
+from transformers_fastvlm.inference.int8_linear import int8_is_fast
 
 CPU = torch.device("cpu")
 
@@ -33,7 +37,7 @@ def twin(monkeypatch):
         copy.load_state_dict(ours.state_dict())
         return copy
 
-    monkeypatch.setitem(encoder.PEERS, "twin", encoder.Peer(requires="torch", extra="bench", build=build))
+    monkeypatch.setitem(PEERS, "twin", Peer(build, same_weights=True))
     return "twin"
 
 
@@ -56,6 +60,7 @@ def made_up_benchmark(twin: str) -> EncoderBenchmark:
         config=tiny_benchmark_config(resolutions=(64,), dtypes=("float32",), batch_size=4, peers=(twin,)),
         points=[EncoderPoint(64, "float32", 4, timings)],
         differences={"float32": {twin: 1.5e-6}},
+        operations={"float32": [Share("convolution", 0.75), Share("gelu", 0.125)]},
     )
 
 
@@ -112,7 +117,9 @@ def test_every_dtype_and_resolution_is_timed(twin):
         assert all(len(each.seconds) == 3 for each in point.timings.values())
         assert point.images_per_second() == 2 / point.timings["ours"].median
     assert benchmark.differences == {"float32": {twin: 0.0}, "bfloat16": {twin: 0.0}}
-    assert len(messages) == 6
+    assert len(messages) == 8
+    assert list(benchmark.operations) == ["float32", "bfloat16"]
+    assert all("convolution" in " ".join(each.name for each in shares) for shares in benchmark.operations.values())
 
 
 def test_another_answer_shows_as_a_difference(twin, monkeypatch):
@@ -121,7 +128,7 @@ def test_another_answer_shows_as_a_difference(twin, monkeypatch):
         other.final_conv.conv.weight.data.mul_(2)
         return other
 
-    monkeypatch.setitem(encoder.PEERS, twin, dataclasses.replace(encoder.PEERS[twin], build=build))
+    monkeypatch.setitem(PEERS, twin, dataclasses.replace(PEERS[twin], build=build))
     config = tiny_benchmark_config(resolutions=(64,), dtypes=("float32",), repetitions=1, peers=(twin,))
     assert run_encoder_benchmark(config).differences["float32"][twin] > 0.1
 
@@ -130,12 +137,52 @@ def test_another_answer_shows_as_a_difference(twin, monkeypatch):
 def test_upstream_is_transformers_own_tower_with_our_weights():
     pytest.importorskip("timm", reason="upstream's vision tower needs timm; the `bench` extra installs it")
     ours = random_model(tiny_vision_config(hidden_sizes=[32, 32, 64, 64, 128]), torch.float32)
-    upstream = encoder.build_upstream(ours)
+    upstream = build_upstream(ours)
     assert type(upstream).__name__ == "TimmWrapperModel"
     assert not ours.training
     assert not upstream.training
     images = encoder.random_images(2, 128, torch.float32, CPU)
     assert encoder.measure_differences({"ours": ours, "upstream": upstream}, images)["upstream"] < 1e-4
+
+
+@pytest.mark.parametrize("name", ["openvino", "openvino-int8", "onnxruntime"])
+def test_other_runtimes_run_our_weights(name, tmp_path, monkeypatch):
+    if PEERS[name].missing:
+        pytest.skip(PEERS[name].how_to_install(name))
+    if name == "openvino-int8" and not int8_is_fast():
+        pytest.skip("int8 is for CPUs with VNNI instructions")
+    monkeypatch.setattr("transformers_fastvlm.inference.openvino_encoder.HF_HOME", str(tmp_path))
+    ours = random_model(tiny_vision_config(layer_scale_init_value=0.01), torch.float32)
+    images = encoder.random_images(2, 128, torch.float32, CPU)
+    with torch.no_grad():
+        features = PEERS[name].build(ours)(pixel_values=images).last_hidden_state
+        expected = ours(images).last_hidden_state
+    assert encoder.relative_difference(features, expected) < (0.3 if name == "openvino-int8" else 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("clip-vit-l", 304), ("siglip-so400m", 428), ("convnext-l", 196), ("mci2", 36)]
+)
+def test_towers_are_what_they_are_called_and_run_at_any_resolution(name, millions, monkeypatch):
+    tower = PEERS[name].build(SimpleNamespace(dtype=torch.bfloat16, device=torch.device("meta")))
+    module = getattr(tower, "func", tower)
+    assert sum(parameter.numel() for parameter in module.parameters()) / 1e6 == pytest.approx(millions, rel=0.05)
+    output = tower(pixel_values=torch.empty(1, 3, 256, 256, dtype=torch.bfloat16, device="meta"))
+    assert output.last_hidden_state.shape[0] == 1
+
+
+def test_a_peer_is_left_out_where_it_does_not_run(twin, monkeypatch):
+    monkeypatch.setitem(PEERS, twin, dataclasses.replace(PEERS[twin], dtypes=(torch.float32,)))
+    benchmark = run_encoder_benchmark(tiny_benchmark_config(resolutions=(64,), peers=(twin,), repetitions=1))
+    assert [list(point.timings) for point in benchmark.points] == [["ours", twin], ["ours"]]
+    assert report.encoder_table(benchmark).row_count == 2
+
+
+def test_operations_are_shares_of_the_whole():
+    shares = top_operations(lambda: torch.rand(300, 300) @ torch.rand(300, 300), CPU)
+    assert "mm" in {each.name for each in shares}
+    assert [each.share for each in shares] == sorted((each.share for each in shares), reverse=True)
+    assert 0 < sum(each.share for each in shares) <= 1
 
 
 def test_the_default_encoder_is_the_whole_fastvithd_in_its_inference_form():
@@ -177,8 +224,8 @@ def test_impossible_configurations_are_errors(changes, message):
 
 
 def test_a_missing_peer_names_the_extra(monkeypatch):
-    absent = dataclasses.replace(encoder.PEERS["upstream"], requires="no_such_module")
-    monkeypatch.setitem(encoder.PEERS, "upstream", absent)
+    absent = dataclasses.replace(PEERS["upstream"], requires=("no_such_module",))
+    monkeypatch.setitem(PEERS, "upstream", absent)
     with pytest.raises(MissingPeerError, match=r'pip install "transformers-fastvlm\[bench\]"'):
         tiny_benchmark_config(peers=("upstream",))
 
@@ -202,6 +249,7 @@ def test_table_has_the_medians_the_ratio_and_the_memory(twin):
     assert cells == ["64²", "float32", "200.0 ± 75.0", "200.0 ± 0.0", "1.00", "20.00", "3", "–"]
     assert "A processor (avx2), 2 threads, device cpu" in text
     assert "1.5e-06" in text
+    assert "Top operations of ours, 64², float32: convolution 75%, gelu 12%." in text.replace("\n", " ")
 
 
 def test_json_has_every_measurement(twin, tmp_path):
@@ -221,6 +269,7 @@ def test_json_has_every_measurement(twin, tmp_path):
         "peak_memory_bytes": 3 * 2**20,
     }
     assert point["ratios"] == {twin: 1.0}
+    assert result["operations"]["float32"][0] == {"name": "convolution", "share": 0.75}
     assert point["images_per_second"]["ours"] == pytest.approx(20)
 
 

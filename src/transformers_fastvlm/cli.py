@@ -54,7 +54,8 @@ def encoder(
     peers: Annotated[
         str | None,
         typer.Option(
-            help="Of upstream (transformers' own, through timm); 'none' for ours alone. [default: installed]"
+            help="Of upstream (transformers' own, through timm), openvino, openvino-int8, onnxruntime, clip-vit-l, "
+            "siglip-so400m, convnext-l, mci2; 'none' for ours alone. [default: upstream, if installed]"
         ),
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write every measurement here.")] = None,
@@ -66,14 +67,14 @@ def encoder(
 
     errors = Console(stderr=True)
     # What --check compares with is asked for, even if nothing names it.
-    chosen = tuple(subject.PEERS) if peers is None else names_in(peers) if peers != "none" else ()
+    chosen = ("upstream",) if peers is None else names_in(peers) if peers != "none" else ()
     if check and not chosen:
         raise typer.BadParameter("--check compares with a peer, so it needs one in --peers.")
     if peers is None and not check:
         for name in chosen:
-            if not subject.PEERS[name].installed:
+            if subject.PEERS[name].missing:
                 errors.print(f"Timing ours alone. {subject.PEERS[name].how_to_install(name)}", markup=False)
-        chosen = tuple(name for name in chosen if subject.PEERS[name].installed)
+        chosen = tuple(name for name in chosen if not subject.PEERS[name].missing)
     require_folder_of(json_path)
     try:
         config = subject.EncoderBenchmarkConfig(

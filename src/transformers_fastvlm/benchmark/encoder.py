@@ -5,67 +5,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
-from typing import Any
 
 import torch
-from transformers import AutoModel, PreTrainedModel
 
-from ..checkpoint_formats import encoder_renamings
 from ..configuration_fastvlm import FastViTHDConfig
+from .encoders import PEERS, Encoder
 from .machine import Machine, describe_machine
+from .operations import Share, top_operations
 from .settings import DTYPES, OURS, MissingPeerError, random_model, require_available, require_known
 from .timing import Timing, call_peak_memory, interleaved_latencies, pairwise_ratio, thread_count
-
-
-@dataclass(frozen=True)
-class Peer:
-    """
-    Another implementation to time ours against.
-
-    Args:
-        requires (`str`): the module it needs.
-        extra (`str`): the extra of this package that installs it.
-        build (`Callable`): from our encoder to its counterpart, in the same size, dtype and weights, in eval mode.
-    """
-
-    requires: str
-    extra: str
-    build: Callable[[PreTrainedModel], PreTrainedModel]
-
-    @property
-    def installed(self) -> bool:
-        return find_spec(self.requires) is not None
-
-    def how_to_install(self, name: str) -> str:
-        return (
-            f"The peer {name!r} needs {self.requires}, which is not installed: "
-            f'pip install "transformers-fastvlm[{self.extra}]"'
-        )
-
-
-def _own_name(upstream_name: str) -> str:
-    name = upstream_name.removeprefix("timm_model.")
-    for renaming in encoder_renamings():
-        name, _ = renaming.rename_source_key(name)
-    return name
-
-
-@torch.no_grad()
-def build_upstream(ours: PreTrainedModel) -> PreTrainedModel:
-    """The vision tower that transformers' `FastVlmForConditionalGeneration` builds, with the weights of ours."""
-    from transformers import FastVlmConfig
-
-    config: Any = FastVlmConfig().vision_config
-    size = {"layers": tuple(ours.config.depths), "embed_dims": tuple(ours.config.hidden_sizes)}
-    config.model_args = {**config.model_args, **size}
-    upstream = AutoModel.from_config(config, dtype=ours.dtype)
-    weights = ours.state_dict()
-    upstream.load_state_dict({name: weights[_own_name(name)] for name in upstream.state_dict()})
-    return upstream.to(ours.device).eval()
-
-
-PEERS = {"upstream": Peer(requires="timm", extra="bench", build=build_upstream)}
 
 
 @dataclass(frozen=True)
@@ -113,13 +61,17 @@ class EncoderBenchmarkConfig:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}.")
         require_available(self.device)
         for name in self.peers:
-            if not PEERS[name].installed:
+            if PEERS[name].missing:
                 raise MissingPeerError(PEERS[name].how_to_install(name))
 
 
 @dataclass(frozen=True)
 class EncoderPoint:
-    """Timings of every encoder at one resolution and dtype, by name; `"ours"` is one of them."""
+    """
+    Timings of every encoder at one resolution and dtype, by name; `"ours"` is one of them.
+
+    A peer that does not run in the dtype is missing.
+    """
 
     resolution: int
     dtype: str
@@ -145,13 +97,15 @@ class EncoderBenchmark:
         config (`EncoderBenchmarkConfig`): what was asked for.
         points (`list[EncoderPoint]`): one per dtype and resolution.
         differences (`dict[str, dict[str, float]]`): by dtype and peer, the largest difference of the peer's feature
-            map from ours, relative to the largest value in ours, at the first resolution.
+            map from ours, relative to the largest value in ours, at the first resolution; peers of the same weights.
+        operations (`dict[str, list[Share]]`): by dtype, what ours spends its time on at the last resolution.
     """
 
     machine: Machine
     config: EncoderBenchmarkConfig
     points: list[EncoderPoint]
     differences: dict[str, dict[str, float]]
+    operations: dict[str, list[Share]]
 
 
 def random_images(batch_size: int, resolution: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -168,7 +122,7 @@ def relative_difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
 
 @torch.no_grad()
 def measure_point(
-    encoders: Mapping[str, PreTrainedModel], config: EncoderBenchmarkConfig, resolution: int, dtype: str
+    encoders: Mapping[str, Encoder], config: EncoderBenchmarkConfig, resolution: int, dtype: str
 ) -> EncoderPoint:
     """Latency and peak memory of each encoder on the same images."""
     device = torch.device(config.device)
@@ -183,12 +137,14 @@ def measure_point(
 
 
 @torch.no_grad()
-def measure_differences(encoders: Mapping[str, PreTrainedModel], images: torch.Tensor) -> dict[str, float]:
-    """How far each peer's feature map is from ours (see `relative_difference`)."""
-    features = {name: encoder(pixel_values=images).last_hidden_state for name, encoder in encoders.items()}
+def measure_differences(encoders: Mapping[str, Encoder], images: torch.Tensor) -> dict[str, float]:
+    """How far the feature map of each peer with our weights is from ours (see `relative_difference`)."""
+    alike = {name: each for name, each in encoders.items() if name == OURS or PEERS[name].same_weights}
+    features = {name: encoder(pixel_values=images).last_hidden_state for name, encoder in alike.items()}
     return {name: relative_difference(features[name], features[OURS]) for name in features if name != OURS}
 
 
+@torch.no_grad()
 def run_encoder_benchmark(
     config: EncoderBenchmarkConfig, progress: Callable[[str], None] = lambda message: None
 ) -> EncoderBenchmark:
@@ -199,20 +155,25 @@ def run_encoder_benchmark(
         progress: told, in a few words, what is being done.
     """
     device = torch.device(config.device)
-    points, differences = [], {}
+    points, differences, operations = [], {}, {}
     with thread_count(config.threads):
         machine = describe_machine(device)
         for dtype in config.dtypes:
             progress(f"{dtype}: building the encoders")
             encoders = {OURS: random_model(config.encoder, DTYPES[dtype]).to(device)}
             for name in config.peers:
-                encoders[name] = PEERS[name].build(encoders[OURS])
+                known = PEERS[name].dtypes
+                if known is None or DTYPES[dtype] in known:
+                    progress(f"{dtype}: building {name}")
+                    encoders[name] = PEERS[name].build(encoders[OURS])
             images = random_images(1, config.resolutions[0], DTYPES[dtype], device)
             differences[dtype] = measure_differences(encoders, images)
             for resolution in config.resolutions:
                 progress(f"{dtype}, {resolution}²: {config.warmup} + {config.repetitions} turns")
                 points.append(measure_point(encoders, config, resolution, dtype))
-    return EncoderBenchmark(machine, config, points, differences)
+            images = random_images(config.batch_size, config.resolutions[-1], DTYPES[dtype], device)
+            operations[dtype] = top_operations(partial(encoders[OURS], pixel_values=images), device)
+    return EncoderBenchmark(machine, config, points, differences, operations)
 
 
 def shortfalls(benchmark: EncoderBenchmark, least_ratio: float = 1.0) -> list[str]:
@@ -220,6 +181,6 @@ def shortfalls(benchmark: EncoderBenchmark, least_ratio: float = 1.0) -> list[st
     return [
         f"{point.resolution}² {point.dtype}: {point.ratio(peer):.2f} × {peer}, wanted {least_ratio:.2f} ×"
         for point in benchmark.points
-        for peer in benchmark.config.peers
-        if point.ratio(peer) < least_ratio
+        for peer in point.timings
+        if peer != OURS and point.ratio(peer) < least_ratio
     ]

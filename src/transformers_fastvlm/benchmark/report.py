@@ -13,6 +13,7 @@ from rich.table import Table
 
 from .encoder import EncoderBenchmark, EncoderPoint
 from .machine import Machine
+from .operations import in_words
 from .paper import paper_ratio
 from .settings import OURS
 from .timing import Timing
@@ -51,13 +52,14 @@ def encoder_table(benchmark: EncoderBenchmark) -> Table:
     for name in names:
         table.add_column(f"{name} MiB", justify="right", overflow="fold")
     for point in benchmark.points:
+        timings = [point.timings.get(name) for name in names]
         table.add_row(
             f"{point.resolution}²",
             point.dtype,
-            *(milliseconds(point.timings[name]) for name in names),
-            *(f"{point.ratio(peer):.2f}" for peer in benchmark.config.peers),
+            *(milliseconds(timing) if timing else "–" for timing in timings),
+            *(f"{point.ratio(peer):.2f}" if peer in point.timings else "–" for peer in benchmark.config.peers),
             f"{point.images_per_second():.2f}",
-            *(mebibytes(point.timings[name].peak_memory) for name in names),
+            *(mebibytes(timing.peak_memory if timing else None) for timing in timings),
         )
     return table
 
@@ -81,6 +83,10 @@ def print_encoder_benchmark(benchmark: EncoderBenchmark, console: Console) -> No
         f"{difference:.1e} of the largest value."
         for dtype, differences in benchmark.differences.items()
         for peer, difference in differences.items()
+    ]
+    lines += [
+        f"Top operations of ours, {config.resolutions[-1]}², {dtype}: {in_words(shares)}."
+        for dtype, shares in benchmark.operations.items()
     ]
     _print(console, benchmark.machine, encoder_table(benchmark), lines)
 
@@ -121,6 +127,7 @@ def encoder_benchmark_dict(benchmark: EncoderBenchmark) -> dict[str, Any]:
         },
         "points": [_point_dict(point) for point in benchmark.points],
         "relative_differences": benchmark.differences,
+        "operations": {dtype: [vars(each) for each in shares] for dtype, shares in benchmark.operations.items()},
     }
 
 

@@ -17,6 +17,7 @@ from transformers import AutoModelForImageTextToText, PretrainedConfig
 from ..configuration_fastvlm import FastVLMConfig
 from ..image_processing_base import read_image
 from ..processing_fastvlm import image_processor_class_of
+from .encoders import clip_config
 from .settings import MissingPeerError, random_model
 
 # Qwen2's sizes in the released checkpoints.
@@ -137,18 +138,10 @@ def llava_onevision_processor(resolution: int) -> ImageProcessor:
 
 
 def llava_config(decoder: str) -> PretrainedConfig:
-    from transformers import CLIPVisionConfig, LlavaConfig
+    from transformers import LlavaConfig
 
-    vision = CLIPVisionConfig(
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        patch_size=14,
-        image_size=336,
-        projection_dim=768,
-    )
-    return LlavaConfig(vision_config=vision, text_config=text_config(decoder), image_token_index=IMAGE_TOKEN_ID)
+    vision, text = clip_config(), text_config(decoder)
+    return LlavaConfig(vision_config=vision, text_config=text, image_token_index=IMAGE_TOKEN_ID)
 
 
 @dataclass(frozen=True)
