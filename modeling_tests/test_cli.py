@@ -63,7 +63,7 @@ def test_without_the_peers_library_ours_is_timed_and_the_extra_named(monkeypatch
     assert result.exit_code == 0, result.output
     assert "64²" in result.stdout
     assert "ours ms" in result.stdout
-    assert 'pip install "transformers-fastvlm[bench]"' in result.stderr
+    assert "pip install 'transformers-fastvlm[bench]'" in result.stderr
 
 
 @pytest.mark.parametrize("asked", [["--peers", "upstream"], ["--check"]])
@@ -71,7 +71,7 @@ def test_asking_for_a_peer_that_is_missing_fails_at_once(monkeypatch, asked):
     set_upstream(monkeypatch, requires=("no_such_module",))
     result = run(*QUICK, *asked)
     assert result.exit_code == 2
-    assert 'pip install "transformers-fastvlm[bench]"' in result.stderr
+    assert "pip install 'transformers-fastvlm[bench]'" in result.stderr
     assert "64²" not in result.stdout
 
 

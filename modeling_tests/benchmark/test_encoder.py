@@ -146,12 +146,11 @@ def test_upstream_is_transformers_own_tower_with_our_weights():
 
 
 @pytest.mark.parametrize("name", ["openvino", "openvino-int8", "onnxruntime"])
-def test_other_runtimes_run_our_weights(name, tmp_path, monkeypatch):
-    if PEERS[name].missing:
-        pytest.skip(PEERS[name].how_to_install(name))
+def test_other_runtimes_run_our_weights(name):
+    for module in PEERS[name].requires:
+        pytest.importorskip(module, reason=f"{name} comes with the `{PEERS[name].extra}` extra")
     if name == "openvino-int8" and not int8_is_fast():
         pytest.skip("int8 is for CPUs with VNNI instructions")
-    monkeypatch.setattr("transformers_fastvlm.inference.openvino_encoder.HF_HOME", str(tmp_path))
     ours = random_model(tiny_vision_config(layer_scale_init_value=0.01), torch.float32)
     images = encoder.random_images(2, 128, torch.float32, CPU)
     with torch.no_grad():
@@ -226,7 +225,7 @@ def test_impossible_configurations_are_errors(changes, message):
 def test_a_missing_peer_names_the_extra(monkeypatch):
     absent = dataclasses.replace(PEERS["upstream"], requires=("no_such_module",))
     monkeypatch.setitem(PEERS, "upstream", absent)
-    with pytest.raises(MissingPeerError, match=r'pip install "transformers-fastvlm\[bench\]"'):
+    with pytest.raises(MissingPeerError, match=r"pip install 'transformers-fastvlm\[bench\]'"):
         tiny_benchmark_config(peers=("upstream",))
 
 

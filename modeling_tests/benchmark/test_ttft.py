@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from tiny_models import tiny_config, tiny_model, write_tiny_checkpoint
 from transformers_fastvlm.benchmark import report, ttft, vlms
 from transformers_fastvlm.benchmark.machine import Machine
+from transformers_fastvlm.benchmark.operations import Share
 from transformers_fastvlm.benchmark.paper import paper_ratio
 from transformers_fastvlm.benchmark.settings import MissingPeerError
 from transformers_fastvlm.benchmark.ttft import Stages, TtftBenchmark, TtftBenchmarkConfig, TtftPoint
@@ -58,7 +59,8 @@ def test_every_stage_of_every_model_is_seen(folder, peers):
             assert run.first_token == sum(value for name, value in vars(run).items() if name != "decode")
     compared = [(row.peer.name, row.peer.resolution, row.ours.resolution) for row in benchmark.ratios()]
     assert compared == [("twin", 64, 64), ("twin", 128, 128), ("fixed", 192, 128)]
-    assert len(messages) == 4
+    assert len(messages) == 5
+    assert benchmark.operations
 
 
 def test_the_model_runs_as_asked_and_is_left_as_it_was(tmp_path):
@@ -76,6 +78,14 @@ def test_the_model_runs_as_asked_and_is_left_as_it_was(tmp_path):
     for module in (model.model.vision_tower, model.model.multi_modal_projector):
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
+
+
+def test_ours_is_timed_again_after_optimizing(folder):
+    pytest.importorskip("openvino", reason="OpenVINO comes with the `inference` extra")
+    benchmark = ttft.run_ttft_benchmark(quick(folder, ways=("ours-openvino",)))
+    assert [point.name for point in benchmark.points] == ["ours", "ours-openvino"]
+    (row,) = benchmark.ratios()
+    assert (row.peer.name, row.ours.name) == ("ours-openvino", "ours")
 
 
 def test_one_new_token_has_no_decode(folder):
@@ -131,7 +141,7 @@ def made_up_benchmark() -> TtftBenchmark:
     ours = TtftPoint("ours", 1024, 256, (Stages(0.01, 0.5, 0.02, 0.25, 0.02, 0.1),) * 3, 3 * 2**20)
     upstream = TtftPoint("upstream", 1024, 256, (Stages(0.05, 1.0, 0.03, 0.5, 0.02, float("nan")),) * 3, None)
     other = TtftPoint("llava-onevision", 1152, 7371, (Stages(0.0, 4.0, 0.0, 12.0, 0.0, 0.1),), None)
-    return TtftBenchmark(MACHINE, config, (ours, upstream, other))
+    return TtftBenchmark(MACHINE, config, (ours, upstream, other), [Share("mm", 0.5)])
 
 
 def test_table(capsys):
@@ -169,6 +179,8 @@ def test_json_and_pictures(tmp_path):
         ({"resolutions": (100,)}, r"multiples of 64, got \[100\]"),
         ({"decoder": "3B"}, "Unknown decoder '3B'; known: 0.5B"),
         ({"dtype": "int8"}, "Unknown dtype 'int8'"),
+        ({"ways": ("magic",)}, "Unknown way 'magic'; known: ours-openvino"),
+        ({"device": "abacus"}, "Device 'abacus' cannot be used"),
         ({"peers": ("gpt",)}, "Unknown peer 'gpt'; known: upstream"),
         ({"new_tokens": 0}, "at least 1"),
         ({"image": ttft.Path("nowhere.jpg")}, "no image nowhere.jpg"),
@@ -181,7 +193,8 @@ def test_impossible_configurations_are_errors(changes, message, folder):
 
 def test_a_missing_peer_names_the_extras(monkeypatch, folder):
     monkeypatch.setitem(VLM_PEERS, "upstream", VlmKind(lambda decoder: None, OURS_KIND.processor, None, ("nothing",)))
-    with pytest.raises(MissingPeerError, match=r"needs nothing: pip install 'transformers-fastvlm\[vision,bench\]'"):
+    message = r"needs nothing, which is not installed: pip install 'transformers-fastvlm\[vision,bench\]'"
+    with pytest.raises(MissingPeerError, match=message):
         quick(folder, peers=("upstream",))
 
 

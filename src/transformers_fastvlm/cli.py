@@ -3,19 +3,52 @@
 """The `fastvlm` command. Every sub-command only reads its arguments and calls the capability behind it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 app = typer.Typer(help="FastVLM for Hugging Face Transformers.", no_args_is_help=True, add_completion=False)
-bench = typer.Typer(help="Time FastVLM beside other ways to run it.", no_args_is_help=True)
+bench = typer.Typer(help="Time FastVLM beside other ways to run it.", invoke_without_command=True)
 app.add_typer(bench, name="bench")
 
 
 @app.callback()
 def main() -> None:
     """FastVLM for Hugging Face Transformers."""
+
+
+@bench.callback()
+def bench_main(
+    context: typer.Context,
+    check: Annotated[
+        bool, typer.Option("--check", help="Measure every promised ratio; fail if one falls short. Some minutes.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="With --check: CPU threads.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="With --check: also write the result here.")] = None,
+) -> None:
+    """Time FastVLM beside other ways to run it."""
+    if context.invoked_subcommand is not None:
+        return
+    if not check:
+        typer.echo(context.get_help())
+        raise typer.Exit(0)
+    from .benchmark import report, targets
+    from .benchmark.settings import MissingPeerError
+
+    errors = Console(stderr=True)
+    require_folder_of(json_path)
+    try:
+        with errors.status("starting") as status:
+            result = targets.check_targets(threads, status.update)
+    except MissingPeerError as error:
+        raise typer.BadParameter(str(error)) from error
+    report.print_targets(result, console())
+    if json_path is not None:
+        report.write_json(report.targets_dict(result), json_path)
+    if short := [target.what for target in result.targets if target.verdict == "short"]:
+        errors.print("Short of the promise:\n" + "\n".join(short), markup=False)
+        raise typer.Exit(1)
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -42,6 +75,14 @@ def console() -> Console:
     return terminal if terminal.is_terminal else Console(width=160)
 
 
+def draw(folder: Path, name: str, result: Any, errors: Console) -> None:
+    from .benchmark import plots
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in getattr(plots, name)(result, folder):
+        errors.print(f"Drew {path}", markup=False)
+
+
 @bench.command()
 def encoder(
     resolutions: Annotated[str, typer.Option(help="Sides of the square images, pixels.")] = "256,512,1024",
@@ -59,11 +100,13 @@ def encoder(
         ),
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write every measurement here.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder to draw a picture into.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Fail if ours is slower than a peer at any point.")] = False,
 ) -> None:
     """Latency of the vision encoder: ours and upstream's, same random weights, taking turns in one process."""
     from .benchmark import encoder as subject
     from .benchmark import report
+    from .benchmark.settings import MissingPeerError
 
     errors = Console(stderr=True)
     # What --check compares with is asked for, even if nothing names it.
@@ -71,10 +114,11 @@ def encoder(
     if check and not chosen:
         raise typer.BadParameter("--check compares with a peer, so it needs one in --peers.")
     if peers is None and not check:
-        for name in chosen:
-            if subject.PEERS[name].missing:
-                errors.print(f"Timing ours alone. {subject.PEERS[name].how_to_install(name)}", markup=False)
-        chosen = tuple(name for name in chosen if not subject.PEERS[name].missing)
+        try:
+            subject.PEERS["upstream"].require("upstream")
+        except MissingPeerError as error:
+            errors.print(f"Timing ours alone. {error}", markup=False)
+            chosen = ()
     require_folder_of(json_path)
     try:
         config = subject.EncoderBenchmarkConfig(
@@ -87,13 +131,15 @@ def encoder(
             device=device,
             peers=chosen,
         )
-    except (ValueError, subject.MissingPeerError) as error:
+    except (ValueError, MissingPeerError) as error:
         raise typer.BadParameter(str(error)) from error
     with errors.status("starting") as status:
         result = subject.run_encoder_benchmark(config, progress=status.update)
     report.print_encoder_benchmark(result, console())
     if json_path is not None:
         report.write_json(report.encoder_benchmark_dict(result), json_path)
+    if pictures is not None:
+        draw(pictures, "draw_encoders", result, errors)
     if check and (slower := subject.shortfalls(result)):
         errors.print("Ours is slower:\n" + "\n".join(slower), markup=False)
         raise typer.Exit(1)
@@ -110,6 +156,7 @@ def ttft(
     peers: Annotated[
         str, typer.Option(help="Of upstream, llava-onevision (slow), llava-1.5; 'none' for ours alone.")
     ] = "upstream,llava-onevision,llava-1.5",
+    ways: Annotated[str, typer.Option(help="Of ours-openvino, ours-int8: after optimize_for_inference.")] = "",
     model: Annotated[str | None, typer.Option(help="Folder or Hub id. [default: random weights]")] = None,
     image: Annotated[Path | None, typer.Option(help="An image file. [default: a made-up photograph]")] = None,
     text_tokens: Annotated[int, typer.Option(help="Tokens of the prompt besides the image's.")] = 40,
@@ -136,6 +183,7 @@ def ttft(
             dtype=dtype,
             batch_size=batch_size,
             peers=names_in(peers) if peers != "none" else (),
+            ways=names_in(ways),
             model=model,
             image=image,
             text_tokens=text_tokens,
@@ -154,11 +202,7 @@ def ttft(
     if json_path is not None:
         report.write_json(report.ttft_benchmark_dict(result), json_path)
     if pictures is not None:
-        from .benchmark.plots import draw_ttft
-
-        pictures.mkdir(parents=True, exist_ok=True)
-        for path in draw_ttft(result, pictures):
-            errors.print(f"Drew {path}", markup=False)
+        draw(pictures, "draw_ttft", result, errors)
 
 
 @bench.command()

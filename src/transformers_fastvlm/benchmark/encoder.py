@@ -12,7 +12,7 @@ from ..configuration_fastvlm import FastViTHDConfig
 from .encoders import PEERS, Encoder
 from .machine import Machine, describe_machine
 from .operations import Share, top_operations
-from .settings import DTYPES, OURS, MissingPeerError, random_model, require_available, require_known
+from .settings import DTYPES, OURS, random_model, require_available, require_known
 from .timing import Timing, call_peak_memory, interleaved_latencies, pairwise_ratio, thread_count
 
 
@@ -61,8 +61,7 @@ class EncoderBenchmarkConfig:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}.")
         require_available(self.device)
         for name in self.peers:
-            if PEERS[name].missing:
-                raise MissingPeerError(PEERS[name].how_to_install(name))
+            PEERS[name].require(name)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +16,8 @@ from transformers import AutoModel, PretrainedConfig
 
 from ..checkpoint_formats import encoder_renamings
 from ..configuration_fastvlm import FASTVITHD_FAMILY, FastViTHDConfig
-from ..inference import optimize_for_inference
-from .settings import random_model
+from ..inference import Part, optimize_for_inference
+from .settings import random_model, require_installed
 
 Encoder = Callable[..., Any]  # pixel_values=(images, 3, height, width) → an output with `last_hidden_state`
 
@@ -42,15 +41,12 @@ class Peer:
     same_weights: bool = False
     dtypes: tuple[torch.dtype, ...] | None = None
 
-    @property
-    def missing(self) -> list[str]:
-        return [module for module in self.requires if find_spec(module) is None]
-
-    def how_to_install(self, name: str) -> str:
-        return (
-            f"The peer {name!r} needs {' and '.join(self.missing)}, which is not installed: "
-            f'pip install "transformers-fastvlm[{self.extra}]"'
-        )
+    def require(self, name: str) -> None:
+        """
+        Raises:
+            MissingPeerError: if a module is not installed.
+        """
+        require_installed(f"The peer {name!r}", self.requires, self.extra)
 
 
 def _own_name(upstream_name: str) -> str:
@@ -74,11 +70,16 @@ def build_upstream(ours: Any) -> Encoder:
     return upstream.to(ours.device).eval()
 
 
-def build_openvino(ours: Any, int8: bool = False) -> Encoder:
-    """Ours after `optimize_for_inference`; in int8 calibrated with noise, which does for timing."""
-    optimized = copy.deepcopy(ours)
+def optimize_for_timing(model: Any, int8: tuple[Part, ...] = ()) -> None:
+    """Optimize ours: calibrated with noise, converted anew, and nothing stays on disk once the model is gone."""
     pixels = torch.rand(8, 3, 512, 512, generator=torch.Generator().manual_seed(0)) if int8 else None
-    optimize_for_inference(optimized, "openvino", ["encoder"] if int8 else [], pixels)
+    model.converted = tempfile.TemporaryDirectory()
+    optimize_for_inference(model, "openvino", int8, pixels, model.converted.name)
+
+
+def build_openvino(ours: Any, int8: tuple[Part, ...] = ()) -> Encoder:
+    optimized = copy.deepcopy(ours)
+    optimize_for_timing(optimized, int8)
     return optimized
 
 
@@ -155,7 +156,7 @@ def _tower(config: Callable[[], PretrainedConfig], interpolates: bool, ours: Any
 PEERS: dict[str, Peer] = {
     "upstream": Peer(build_upstream, requires=("timm",), same_weights=True),
     "openvino": Peer(build_openvino, ("openvino",), "inference", True, (torch.float32, torch.bfloat16)),
-    "openvino-int8": Peer(partial(build_openvino, int8=True), ("openvino", "nncf"), "inference"),
+    "openvino-int8": Peer(partial(build_openvino, int8=("encoder",)), ("openvino", "nncf"), "inference"),
     "onnxruntime": Peer(OnnxEncoder, ("onnx", "onnxruntime"), "export", True, (torch.float32,)),
     "clip-vit-l": Peer(partial(_tower, clip_config, True)),
     "siglip-so400m": Peer(partial(_tower, _siglip_config, True)),

@@ -5,6 +5,7 @@
 from pathlib import Path
 from typing import Any
 
+from .encoder import EncoderBenchmark
 from .paper import paper_ratio
 from .settings import OURS
 from .ttft import TtftBenchmark, TtftPoint
@@ -32,6 +33,38 @@ def draw_ttft(benchmark: TtftBenchmark, folder: Path) -> list[Path]:
     paths = [_draw_stages(benchmark, folder / "ttft-stages.png")]
     if any(point.name != OURS for point in benchmark.points):
         paths.append(_draw_ratios(benchmark, folder / "ttft-ratios.png"))
+    return paths
+
+
+def draw_encoders(benchmark: EncoderBenchmark, folder: Path) -> list[Path]:
+    """
+    Latency against resolution, one line per encoder, both on log axes; a picture per dtype.
+
+    Returns:
+        the pictures, PNG files in `folder`.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
+    paths = []
+    for dtype in benchmark.config.dtypes:
+        figure, axes = _axes(5)
+        points = [point for point in benchmark.points if point.dtype == dtype]
+        for name in (OURS, *benchmark.config.peers):
+            timed = [(point.resolution, point.timings[name].median * 1e3) for point in points if name in point.timings]
+            if timed:
+                axes.plot(*zip(*timed), marker="o", label=name, linewidth=2.5 if name == OURS else 1.2)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xticks(benchmark.config.resolutions, [f"{side}²" for side in benchmark.config.resolutions])
+        axes.minorticks_off()
+        axes.set_xlabel("pixels")
+        axes.set_ylabel(f"encoder, ms, batch {benchmark.config.batch_size}")
+        axes.set_title(dtype, fontsize=10)
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+        paths.append(folder / f"encoders-{dtype}.png")
+        figure.savefig(paths[-1], dpi=120)
     return paths
 
 

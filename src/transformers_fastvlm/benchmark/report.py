@@ -16,6 +16,7 @@ from .machine import Machine
 from .operations import in_words
 from .paper import paper_ratio
 from .settings import OURS
+from .targets import TargetCheck
 from .timing import Timing
 from .training import TrainingBenchmark
 from .ttft import STAGE_NAMES, TtftBenchmark
@@ -213,6 +214,7 @@ def print_ttft_benchmark(benchmark: TtftBenchmark, console: Console) -> None:
     fixed = [row for row in benchmark.ratios() if row.peer.resolution != row.ours.resolution]
     if fixed:
         lines.append(f"× ours, for models with a resolution of their own: ours at {fixed[0].ours.resolution}².")
+    lines.append(f"Top operations of ours, {config.resolutions[-1]}²: {in_words(benchmark.operations)}.")
     _print(console, benchmark.machine, ttft_table(benchmark), lines)
 
 
@@ -246,12 +248,45 @@ def ttft_benchmark_dict(benchmark: TtftBenchmark) -> dict[str, Any]:
             }
             for row in benchmark.ratios()
         ],
+        "operations": [vars(each) for each in benchmark.operations],
     }
 
 
 def _number(value: float) -> float | None:
     """JSON knows no NaN."""
     return None if math.isnan(value) else value
+
+
+def targets_table(check: TargetCheck) -> Table:
+    """One Markdown row per promise."""
+    table = Table(box=box.MARKDOWN)
+    table.add_column("what", overflow="fold")
+    for name in ("at least", "aim", "as loaded", "optimized"):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("", overflow="fold")
+    for target in check.targets:
+        measured = ("–" if ratio is None else f"{ratio:.2f}" for ratio in (target.as_loaded, target.optimized))
+        table.add_row(target.what, f"{target.least:.1f}", f"{target.aim:.1f}", *measured, target.verdict)
+    return table
+
+
+def print_targets(check: TargetCheck, console: Console) -> None:
+    cold, warm = check.seconds_to_optimize
+    lines = [
+        "How many times faster ours is, FastVLM-0.5B at 1024² unless it says otherwise; optimized: after "
+        "`optimize_for_inference`, for tokens/s in int8.",
+        f"Optimizing a bfloat16 encoder costs {cold:.1f} s with its first image, {warm:.1f} s in later processes.",
+    ]
+    _print(console, check.machine, targets_table(check), lines)
+
+
+def targets_dict(check: TargetCheck) -> dict[str, Any]:
+    return {
+        "benchmark": "targets",
+        "machine": _machine_dict(check.machine),
+        "targets": [{**vars(target), "verdict": target.verdict} for target in check.targets],
+        "seconds_to_optimize": list(check.seconds_to_optimize),
+    }
 
 
 def write_json(result: dict[str, Any], path: Path) -> None:

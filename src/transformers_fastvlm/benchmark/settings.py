@@ -3,6 +3,7 @@
 """What the benchmarks' configurations share: names, checks, and random models of a configuration."""
 
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -24,6 +25,18 @@ def require_known(kind: str, names: Iterable[str], known: Mapping[str, object]) 
     for name in names:
         if name not in known:
             raise ValueError(f"Unknown {kind} {name!r}; known: {', '.join(known)}.")
+
+
+def require_installed(what: str, modules: Iterable[str], extras: str) -> None:
+    """
+    Raises:
+        MissingPeerError: if a module is not installed; it says which, and the extras that install them.
+    """
+    if missing := [module for module in modules if find_spec(module) is None]:
+        raise MissingPeerError(
+            f"{what} needs {' and '.join(missing)}, which is not installed: "
+            f"pip install 'transformers-fastvlm[{extras}]'"
+        )
 
 
 def require_available(device: str) -> None:

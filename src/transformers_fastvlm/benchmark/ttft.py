@@ -17,9 +17,10 @@ from transformers.generation.streamers import BaseStreamer
 
 from ..auto import AutoModelForVision2Seq
 from .machine import Machine, describe_machine
+from .operations import Share, top_operations
 from .settings import DTYPES, OURS, require_available, require_known
 from .timing import Timing, call_peak_memory, pairwise_ratio, synchronize, thread_count
-from .vlms import DECODERS, OURS_KIND, TILED_RESOLUTION, VLM_PEERS, Vlm, write_photograph
+from .vlms import DECODERS, OURS_KIND, TILED_RESOLUTION, VLM_PEERS, WAYS, Vlm, write_photograph
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class TtftBenchmarkConfig:
         dtype: of all weights.
         batch_size: prompts per call, one image each.
         peers: of `VLM_PEERS`.
+        ways: ours again after `optimize_for_inference`, of `WAYS`.
         model: folder or Hub id in place of ours with random weights.
         image: a file; by default a made-up photograph of 1152x1152 pixels.
         text_tokens: of the prompt, besides the image's.
@@ -147,6 +149,7 @@ class TtftBenchmarkConfig:
     dtype: str = "bfloat16"
     batch_size: int = 1
     peers: tuple[str, ...] = ("upstream", "llava-onevision", "llava-1.5")
+    ways: tuple[str, ...] = ()
     model: str | None = None
     image: Path | None = None
     text_tokens: int = 40
@@ -161,6 +164,7 @@ class TtftBenchmarkConfig:
         require_known("decoder", [self.decoder], DECODERS)
         require_known("dtype", [self.dtype], DTYPES)
         require_known("peer", self.peers, VLM_PEERS)
+        require_known("way", self.ways, WAYS)
         require_available(self.device)
         if not self.resolutions or any(side < 64 or side % 64 for side in self.resolutions):
             raise ValueError(f"Resolutions must be positive multiples of 64, got {list(self.resolutions)}.")
@@ -170,6 +174,8 @@ class TtftBenchmarkConfig:
             raise ValueError(f"There is no image {self.image}.")
         for name in self.peers:
             VLM_PEERS[name].require(name)
+        for name in self.ways:
+            WAYS[name].require(name)
 
 
 @dataclass(frozen=True)
@@ -215,19 +221,23 @@ class TtftRatio:
 
 @dataclass(frozen=True)
 class TtftBenchmark:
+    """Result of `run_ttft_benchmark`; `operations` are those of ours at the last resolution."""
+
     machine: Machine
     config: TtftBenchmarkConfig
     points: tuple[TtftPoint, ...]
+    operations: list[Share]
 
     def ratios(self) -> list[TtftRatio]:
-        """One for each point of a peer."""
+        """One for each point of a peer, and of ours after `optimize_for_inference`."""
         ours = {point.resolution: point for point in self.points if point.name == OURS}
         usual = min(ours.values(), key=lambda point: abs(point.resolution - 1024))
         ratios = []
         for peer in self.points:
             if peer.name == OURS:
                 continue
-            base = ours[peer.resolution] if VLM_PEERS[peer.name].resolution is None else usual
+            any_resolution = peer.name not in VLM_PEERS or VLM_PEERS[peer.name].resolution is None
+            base = ours[peer.resolution] if any_resolution else usual
             theirs, own = peer.timing, base.timing
             paired = len(theirs.seconds) == len(own.seconds) and peer.resolution == base.resolution
             ratio = pairwise_ratio(theirs.seconds, own.seconds) if paired else theirs.median / own.median
@@ -282,24 +292,41 @@ def run_ttft_benchmark(
         together = {name: kind for name, kind in kinds.items() if kind.resolution is None}
         models = {}
         for name, kind in together.items():
-            if name == OURS and config.model is not None:
-                loaded: Any = AutoModelForVision2Seq.from_pretrained(config.model, dtype=dtype)
-                models[name] = loaded.to(device).eval()
-            else:
-                models[name] = kind.build(config.decoder, dtype).to(device)
+            models[name] = _ours(config) if name == OURS else kind.build(config.decoder, dtype).to(device)
+        for name in config.ways:
+            progress(f"optimizing: {name}")
+            models[name] = _ours(config)
+            WAYS[name].apply(models[name])
+            kinds[name] = OURS_KIND
         for resolution in config.resolutions:
             progress(f"{', '.join(models)} at {resolution}²")
             vlms = {
                 name: Vlm(model, kinds[name].processor(resolution), resolution)
                 for name, model in models.items()
-                if name == OURS or resolution != TILED_RESOLUTION
+                if kinds[name] is OURS_KIND or resolution != TILED_RESOLUTION
             }
             points += measure_in_turn(vlms, paths, config)
-        models.clear()
+        progress("profiling ours")
+        operations = _first_token_operations(vlms[OURS], paths, config)
+        models.clear(), vlms.clear()
         for name, kind in kinds.items():
             if kind.resolution is not None:
                 progress(f"{name} at {kind.resolution}²")
                 model = kind.build(config.decoder, dtype).to(device)
                 vlm = Vlm(model, kind.processor(kind.resolution), kind.resolution)
                 points += measure_in_turn({name: vlm}, paths, config)
-    return TtftBenchmark(machine, config, tuple(points))
+    return TtftBenchmark(machine, config, tuple(points), operations)
+
+
+def _ours(config: TtftBenchmarkConfig) -> Any:
+    dtype = DTYPES[config.dtype]
+    if config.model is None:
+        model = OURS_KIND.build(config.decoder, dtype)
+    else:
+        model = AutoModelForVision2Seq.from_pretrained(config.model, dtype=dtype)
+    return model.to(config.device).eval()
+
+
+def _first_token_operations(vlm: Vlm, paths: list[Path], config: TtftBenchmarkConfig) -> list[Share]:
+    prompt = vlm.prompt(paths, config.text_tokens)
+    return top_operations(partial(run_once, vlm, paths, prompt, new_tokens=1), vlm.model.device)

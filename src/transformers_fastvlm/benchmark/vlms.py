@@ -5,7 +5,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from transformers import AutoModelForImageTextToText, PretrainedConfig
 
 from ..configuration_fastvlm import FastVLMConfig
 from ..image_processing_base import read_image
+from ..inference import Part
 from ..processing_fastvlm import image_processor_class_of
-from .encoders import clip_config
-from .settings import MissingPeerError, random_model
+from .encoders import clip_config, optimize_for_timing
+from .settings import random_model, require_installed
 
 # Qwen2's sizes in the released checkpoints.
 DECODERS: dict[str, dict[str, int]] = {
@@ -168,10 +168,7 @@ class VlmKind:
         Raises:
             MissingPeerError: if a module is not installed.
         """
-        if missing := [module for module in self.requires if find_spec(module) is None]:
-            raise MissingPeerError(
-                f"The peer {name!r} needs {' and '.join(missing)}: pip install 'transformers-fastvlm[vision,bench]'"
-            )
+        require_installed(f"The peer {name!r}", self.requires, "vision,bench")
 
 
 OURS_KIND = VlmKind(our_config, our_processor)
@@ -182,6 +179,34 @@ VLM_PEERS: Mapping[str, VlmKind] = {
     "llava-onevision": VlmKind(llava_onevision_config, llava_onevision_processor, 1152, ("torchvision",)),
     # The LLaVA-1.5 setup: CLIP ViT-L/14 at 336, with the same decoder.
     "llava-1.5": VlmKind(llava_config, clip_processor, 336, ("torchvision",)),
+}
+
+
+@dataclass(frozen=True)
+class Way:
+    """
+    Args:
+        int8: what `optimize_for_inference` makes int8, beside putting the encoder into OpenVINO.
+        requires: modules of the `inference` extra.
+    """
+
+    int8: tuple[Part, ...]
+    requires: tuple[str, ...]
+
+    def apply(self, model: Any) -> None:
+        optimize_for_timing(model, self.int8)
+
+    def require(self, name: str) -> None:
+        """
+        Raises:
+            MissingPeerError: if a module is not installed.
+        """
+        require_installed(f"The way {name!r}", self.requires, "inference")
+
+
+WAYS: Mapping[str, Way] = {
+    "ours-openvino": Way((), ("openvino",)),
+    "ours-int8": Way(("encoder", "decoder"), ("openvino", "nncf")),
 }
 
 

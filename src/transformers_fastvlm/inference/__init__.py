@@ -4,6 +4,6 @@
 
 from .int8_linear import Int8Linear
 from .openvino_encoder import OpenVinoEncoder
-from .optimize import MissingRuntimeError, Optimization, optimize_for_inference
+from .optimize import MissingRuntimeError, Optimization, Part, optimize_for_inference
 
-__all__ = ["Int8Linear", "MissingRuntimeError", "OpenVinoEncoder", "Optimization", "optimize_for_inference"]
+__all__ = ["Int8Linear", "MissingRuntimeError", "OpenVinoEncoder", "Optimization", "Part", "optimize_for_inference"]

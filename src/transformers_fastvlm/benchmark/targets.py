@@ -1,0 +1,154 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""What this project promises to be faster by, measured in one process: `fastvlm bench --check`."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..configuration_fastvlm import FastViTHDConfig
+from ..inference import optimize_for_inference
+from .encoder import EncoderBenchmark, EncoderBenchmarkConfig, random_images, run_encoder_benchmark
+from .machine import Machine
+from .preprocessing import run_preprocessing_benchmark
+from .settings import OURS, random_model
+from .timing import pairwise_ratio, thread_count
+from .ttft import TtftBenchmark, TtftBenchmarkConfig, run_ttft_benchmark
+
+
+@dataclass(frozen=True)
+class Target:
+    """
+    A promise beside what was measured. FastVLM-0.5B at 1024x1024 unless it says otherwise.
+
+    Args:
+        what: is compared.
+        least: ratio promised on two cores with AVX-512 and bfloat16 instructions.
+        aim: ratio hoped for.
+        as_loaded: ratio of the model as it loads; `None` where the promise is about an option.
+        optimized: ratio after `optimize_for_inference`; `None` where that changes nothing.
+    """
+
+    what: str
+    least: float
+    aim: float
+    as_loaded: float | None = None
+    optimized: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        best = max(ratio for ratio in (self.as_loaded, self.optimized) if ratio is not None)
+        return "aim" if best >= self.aim else "reached" if best >= self.least else "short"
+
+
+@dataclass(frozen=True)
+class TargetCheck:
+    """
+    Args:
+        machine: what it ran on.
+        targets: each with what was measured.
+        seconds_to_optimize: what converting the encoder costs with its first image: the first process, a later one.
+    """
+
+    machine: Machine
+    targets: tuple[Target, ...]
+    seconds_to_optimize: tuple[float, float]
+
+
+def encoder_targets(benchmark: EncoderBenchmark) -> list[Target]:
+    """Of one resolution in bfloat16 and float32, with the peers upstream and openvino."""
+    promised = {"bfloat16": (2.2, 2.8), "float32": (1.5, 2.1)}
+    targets = []
+    for point in benchmark.points:
+        optimized = pairwise_ratio(point.timings["upstream"].seconds, point.timings["openvino"].seconds)
+        what = f"encoder, {point.dtype}, vs upstream"
+        targets.append(Target(what, *promised[point.dtype], point.ratio("upstream"), optimized))
+    return targets
+
+
+def throughput_target(benchmark: EncoderBenchmark) -> Target:
+    (point,) = benchmark.points
+    optimized = pairwise_ratio(point.timings["upstream"].seconds, point.timings["openvino"].seconds)
+    what = f"images/s of the encoder, batch {point.batch_size} at {point.resolution}², {point.dtype}, vs upstream"
+    return Target(what, 2.0, 3.0, point.ratio("upstream"), optimized)
+
+
+def first_token_targets(benchmark: TtftBenchmark) -> list[Target]:
+    """Of one resolution, with the peers upstream and llava-onevision and both ways of ours."""
+    points = {point.name: point for point in benchmark.points}
+    upstream, other = points["upstream"].timing, points["llava-onevision"].timing
+    ours, optimized, int8 = (points[name].timing for name in (OURS, "ours-openvino", "ours-int8"))
+    decode = points["upstream"].median("decode")
+    return [
+        Target(
+            "first token, bfloat16, vs upstream",
+            2.0,
+            2.4,
+            pairwise_ratio(upstream.seconds, ours.seconds),
+            pairwise_ratio(upstream.seconds, optimized.seconds),
+        ),
+        Target(
+            "first token, bfloat16, vs LLaVA-OneVision at 1152²",
+            34.0,
+            42.0,
+            other.median / ours.median,
+            other.median / optimized.median,
+        ),
+        Target("first token, int8, vs LLaVA-OneVision", 42.0, 55.0, None, other.median / int8.median),
+        Target(
+            "tokens/s after it, bfloat16, vs upstream",
+            1.0,
+            1.5,
+            decode / points[OURS].median("decode"),
+            decode / points["ours-int8"].median("decode"),
+        ),
+    ]
+
+
+def seconds_to_optimize(threads: int | None) -> tuple[float, float]:
+    """Of a whole FastViTHD in bfloat16, first image of 1024x1024 included: with nothing on disk, and again."""
+    seconds = []
+    with thread_count(threads), tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        for _ in range(2):
+            encoder = random_model(FastViTHDConfig(), torch.bfloat16)
+            images = random_images(1, 1024, torch.bfloat16, torch.device("cpu"))
+            start = time.perf_counter()
+            optimize_for_inference(encoder, "openvino", cache_dir=Path(folder))
+            encoder(images)
+            seconds.append(time.perf_counter() - start)
+    return seconds[0], seconds[1]
+
+
+def check_targets(threads: int | None = None, progress: Callable[[str], None] = lambda message: None) -> TargetCheck:
+    """
+    Measure everything that is promised, on the CPU, ours and its peers in turn.
+
+    Raises:
+        MissingPeerError: if a peer's library is not installed.
+    """
+    peers = ("upstream", "openvino")
+    single = EncoderBenchmarkConfig((1024,), repetitions=5, warmup=1, threads=threads, peers=peers)
+    batch = EncoderBenchmarkConfig((512,), ("bfloat16",), 8, repetitions=3, warmup=1, threads=threads, peers=peers)
+    first_token = TtftBenchmarkConfig(
+        resolutions=(1024,),
+        peers=("upstream", "llava-onevision"),
+        ways=("ours-openvino", "ours-int8"),
+        threads=threads,
+    )
+    encoders = run_encoder_benchmark(single, progress)
+    throughput = run_encoder_benchmark(batch, progress)
+    progress("a photograph of 12 megapixels")
+    photograph, differences = run_preprocessing_benchmark(threads=threads)
+    if differences[OURS] != 0:
+        raise AssertionError(f"Pixels differ from the original's by {differences[OURS]}.")
+    ratio = pairwise_ratio(photograph["upstream-padded"].seconds, photograph[OURS].seconds)
+    pixels = Target("12-megapixel photograph to the original's pixels, vs upstream's torchvision", 1.5, 2.5, ratio)
+    ttft = run_ttft_benchmark(first_token, progress)
+    progress("converting the encoder")
+    cost = seconds_to_optimize(threads)
+    targets = (*encoder_targets(encoders), throughput_target(throughput), *first_token_targets(ttft), pixels)
+    return TargetCheck(encoders.machine, targets, cost)
