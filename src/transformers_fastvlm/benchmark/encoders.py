@@ -94,10 +94,17 @@ class OnnxEncoder:
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "encoder.onnx"
         example = torch.rand(1, 3, 2 * ours.config.stride, 2 * ours.config.stride)
-        names = {"input_names": ["pixel_values"], "output_names": ["features"]}
         axes = {name: {0: "images", 2: "height", 3: "width"} for name in ("pixel_values", "features")}
         with torch.no_grad():
-            torch.onnx.export(_FeaturesOnly(ours), (example,), self.path, dynamo=False, dynamic_axes=axes, **names)
+            torch.onnx.export(
+                _FeaturesOnly(ours),
+                (example,),
+                self.path,
+                input_names=["pixel_values"],
+                output_names=["features"],
+                dynamic_axes=axes,
+                dynamo=False,
+            )
         self.session = onnxruntime.InferenceSession(self.path, self.options, providers=["CPUExecutionProvider"])
 
     def __call__(self, pixel_values: torch.Tensor) -> Any:

@@ -35,7 +35,7 @@ def _processors() -> dict[str, Callable[..., Any]]:
     from transformers import CLIPImageProcessor, LlavaImageProcessor
 
     square = {"height": RESOLUTION, "width": RESOLUTION}
-    upstream = {"size": {"shortest_edge": RESOLUTION}, "crop_size": square, "do_normalize": False}
+    upstream: dict[str, Any] = {"size": {"shortest_edge": RESOLUTION}, "crop_size": square, "do_normalize": False}
     ours: Any = image_processor_class_of
     return {
         OURS: ours("pil")(size=RESOLUTION),

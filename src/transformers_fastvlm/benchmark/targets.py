@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from .encoder import EncoderBenchmark, EncoderBenchmarkConfig, random_images, ru
 from .machine import Machine
 from .preprocessing import run_preprocessing_benchmark
 from .settings import OURS, random_model
-from .timing import pairwise_ratio, thread_count
+from .timing import in_fresh_process, pairwise_ratio, thread_count
 from .ttft import TtftBenchmark, TtftBenchmarkConfig, run_ttft_benchmark
 
 
@@ -125,7 +126,7 @@ def seconds_to_optimize(threads: int | None) -> tuple[float, float]:
 
 def check_targets(threads: int | None = None, progress: Callable[[str], None] = lambda message: None) -> TargetCheck:
     """
-    Measure everything that is promised, on the CPU, ours and its peers in turn.
+    Measure everything that is promised, on the CPU, ours and its peers in turn, each part in a process of its own.
 
     Raises:
         MissingPeerError: if a peer's library is not installed.
@@ -139,16 +140,19 @@ def check_targets(threads: int | None = None, progress: Callable[[str], None] = 
         ways=("ours-openvino", "ours-int8"),
         threads=threads,
     )
-    encoders = run_encoder_benchmark(single, progress)
-    throughput = run_encoder_benchmark(batch, progress)
+    progress("encoders")
+    encoders = in_fresh_process(run_encoder_benchmark, single)
+    progress("encoders, a batch")
+    throughput = in_fresh_process(run_encoder_benchmark, batch)
     progress("a photograph of 12 megapixels")
-    photograph, differences = run_preprocessing_benchmark(threads=threads)
+    photograph, differences = in_fresh_process(partial(run_preprocessing_benchmark, threads=threads))
     if differences[OURS] != 0:
         raise AssertionError(f"Pixels differ from the original's by {differences[OURS]}.")
     ratio = pairwise_ratio(photograph["upstream-padded"].seconds, photograph[OURS].seconds)
     pixels = Target("12-megapixel photograph to the original's pixels, vs upstream's torchvision", 1.5, 2.5, ratio)
-    ttft = run_ttft_benchmark(first_token, progress)
+    progress("first tokens")
+    ttft = in_fresh_process(run_ttft_benchmark, first_token)
     progress("converting the encoder")
-    cost = seconds_to_optimize(threads)
+    cost = in_fresh_process(seconds_to_optimize, threads)
     targets = (*encoder_targets(encoders), throughput_target(throughput), *first_token_targets(ttft), pixels)
     return TargetCheck(encoders.machine, targets, cost)

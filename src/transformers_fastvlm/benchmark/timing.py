@@ -3,16 +3,20 @@
 """Latency, its statistics and peak memory of calls, on any device."""
 
 import ctypes
+import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,12 @@ def call_peak_memory(call: Callable[[], Any], device: torch.device) -> int | Non
     before = process_memory("VmRSS")
     call()
     return max(process_memory("VmHWM") - before, 0)
+
+
+def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call it in a process of its own, where no earlier call has left memory or caches behind."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 @contextmanager

@@ -2,11 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory and speed of fine-tuning: LoRA, QLoRA, and everything."""
 
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -20,7 +18,7 @@ from ..training import PARTS, lora_target_modules, parameter_groups, train_only
 from ..training.rows import NO_LOSS
 from .machine import Machine, describe_machine
 from .settings import random_model
-from .timing import Timing, process_memory, synchronize, thread_count
+from .timing import Timing, in_fresh_process, process_memory, synchronize, thread_count
 
 Method = Literal["lora", "qlora", "full"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -175,8 +173,7 @@ def run_training_benchmark(config: TrainingBenchmarkConfig, progress=lambda text
     points = []
     for method in config.methods:
         progress(f"training with {method}")
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            points.append(pool.submit(measure_method, config, method).result())
+        points.append(in_fresh_process(measure_method, config, method))
     packages = ("torch", "transformers", "peft", "bitsandbytes", "transformers-fastvlm")
     with thread_count(config.threads):
         machine = describe_machine(torch.device(config.device), packages)

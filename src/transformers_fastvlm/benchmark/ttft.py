@@ -308,7 +308,8 @@ def run_ttft_benchmark(
             points += measure_in_turn(vlms, paths, config)
         progress("profiling ours")
         operations = _first_token_operations(vlms[OURS], paths, config)
-        models.clear(), vlms.clear()
+        models.clear()
+        vlms.clear()
         for name, kind in kinds.items():
             if kind.resolution is not None:
                 progress(f"{name} at {kind.resolution}²")
