@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The vision encoder in OpenVINO, converted once and kept on disk."""
 
+import contextlib
 import copy
 import hashlib
 import json
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from importlib import metadata
@@ -147,13 +149,14 @@ def _quantize(model: Any, encoder: FastViTHDModel, calibration_pixels: torch.Ten
     parts = "stem", "final_conv", rf"stages\.{last - 1}", rf"stages\.{last}"
     images = [image.float().numpy() for image in calibration_pixels.split(1)]
     nncf.set_log_level(logging.ERROR)  # it lists every operation that is left out
-    return nncf.quantize(
-        model,
-        nncf.Dataset(images),
-        subset_size=len(images),
-        preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(patterns=[rf".*encoder\.{part}\..*" for part in parts]),
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # it shows its progress
+        return nncf.quantize(
+            model,
+            nncf.Dataset(images),
+            subset_size=len(images),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(patterns=[rf".*encoder\.{part}\..*" for part in parts]),
+        )
 
 
 def _write_whole(model: Any, path: Path) -> None:
