@@ -181,7 +181,7 @@ def test_operations_are_shares_of_the_whole():
     shares = top_operations(lambda: torch.rand(300, 300) @ torch.rand(300, 300), CPU)
     assert "mm" in {each.name for each in shares}
     assert [each.share for each in shares] == sorted((each.share for each in shares), reverse=True)
-    assert 0 < sum(each.share for each in shares) <= 1
+    assert 0 < sum(each.share for each in shares) < 1 + 1e-9
 
 
 def test_the_default_encoder_is_the_whole_fastvithd_in_its_inference_form():

@@ -100,13 +100,6 @@ class PointwiseLinear(nn.Conv2d):
         return linear(tokens, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
-class TokenLinear(nn.Linear):
-    """A linear layer over `(batch, tokens, channels)`."""
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return linear(hidden_states, self.weight, self.bias)
-
-
 class ConvFeedForward(nn.Module):
     """7x7 depthwise convolution and batch norm, then two pointwise layers with an activation between them."""
 
@@ -159,8 +152,8 @@ class FastViTHDAttention(nn.Module):
         self.config = config
         self.head_dim = config.attention_head_dim
         self.scaling = self.head_dim**-0.5
-        self.qkv = TokenLinear(channels, 3 * channels, bias=False)
-        self.proj = TokenLinear(channels, channels)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.proj = nn.Linear(channels, channels)
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         batch, tokens, channels = hidden_states.shape
