@@ -136,7 +136,7 @@ def test_adapters_are_refused_until_merged(cache):
 
 
 @needs_vnni
-def test_int8_takes_the_decoders_linear_layers_but_the_head():
+def test_int8_takes_the_decoders_linear_layers_but_the_head(tmp_path):
     model = tiny_model(hidden_size=64, intermediate_size=128)
     expected = model(**prompt()).logits
     optimize_for_inference(model, encoder="eager", int8=["decoder"])
@@ -148,7 +148,7 @@ def test_int8_takes_the_decoders_linear_layers_but_the_head():
         difference = (model(**prompt()).logits - expected).norm() / expected.norm()
     assert 0 < difference < 0.1
     with pytest.raises(RuntimeError, match="cannot be saved"):
-        model.save_pretrained("nowhere")
+        model.save_pretrained(tmp_path)
 
 
 @needs_vnni

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `fastvlm` command. Every sub-command only reads its arguments and calls the capability behind it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,11 +76,9 @@ def console() -> Console:
     return terminal if terminal.is_terminal else Console(width=160)
 
 
-def draw(folder: Path, name: str, result: Any, errors: Console) -> None:
-    from .benchmark import plots
-
+def draw(pictures: Callable[[Any, Path], list[Path]], result: Any, folder: Path, errors: Console) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for path in getattr(plots, name)(result, folder):
+    for path in pictures(result, folder):
         errors.print(f"Drew {path}", markup=False)
 
 
@@ -105,7 +104,7 @@ def encoder(
 ) -> None:
     """Latency of the vision encoder: ours and upstream's, same random weights, taking turns in one process."""
     from .benchmark import encoder as subject
-    from .benchmark import report
+    from .benchmark import plots, report
     from .benchmark.settings import MissingPeerError
 
     errors = Console(stderr=True)
@@ -139,7 +138,7 @@ def encoder(
     if json_path is not None:
         report.write_json(report.encoder_benchmark_dict(result), json_path)
     if pictures is not None:
-        draw(pictures, "draw_encoders", result, errors)
+        draw(plots.draw_encoders, result, pictures, errors)
     if check and (slower := subject.shortfalls(result)):
         errors.print("Ours is slower:\n" + "\n".join(slower), markup=False)
         raise typer.Exit(1)
@@ -170,7 +169,7 @@ def ttft(
     pictures: Annotated[Path | None, typer.Option(help="Folder to draw pictures into.")] = None,
 ) -> None:
     """Time from image file to first token, stage by stage, beside other models, each as its users get it."""
-    from .benchmark import report
+    from .benchmark import plots, report
     from .benchmark import ttft as subject
     from .benchmark.settings import MissingPeerError
 
@@ -202,7 +201,7 @@ def ttft(
     if json_path is not None:
         report.write_json(report.ttft_benchmark_dict(result), json_path)
     if pictures is not None:
-        draw(pictures, "draw_ttft", result, errors)
+        draw(plots.draw_ttft, result, pictures, errors)
 
 
 @bench.command()

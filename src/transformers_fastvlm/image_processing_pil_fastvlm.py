@@ -148,7 +148,6 @@ def _resize_padded(
     long = max(width, height)
     threads = torch.get_num_threads() if width * height >= _PIXELS_WORTH_THREADS else 1
     per_strip = -(-height // threads) if width == long else _STRIP_ROWS
-
     per_column_strip = -(-side // threads)
 
     def resize_rows(top: int) -> PIL.Image.Image:

@@ -77,9 +77,9 @@ class EncoderPoint:
     batch_size: int
     timings: dict[str, Timing]
 
-    def ratio(self, peer: str) -> float:
-        """How many times faster ours is than the peer."""
-        return pairwise_ratio(self.timings[peer].seconds, self.timings[OURS].seconds)
+    def ratio(self, peer: str, base: str = OURS) -> float:
+        """How many times faster `base` is than the peer."""
+        return pairwise_ratio(self.timings[peer].seconds, self.timings[base].seconds)
 
     def images_per_second(self, name: str = OURS) -> float:
         """Throughput at the median latency."""

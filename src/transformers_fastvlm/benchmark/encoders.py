@@ -17,6 +17,7 @@ from transformers import AutoModel, PretrainedConfig
 from ..checkpoint_formats import encoder_renamings
 from ..configuration_fastvlm import FASTVITHD_FAMILY, FastViTHDConfig
 from ..inference import Part, optimize_for_inference
+from ..inference.openvino_encoder import FeaturesAlone
 from .settings import random_model, require_installed
 
 Encoder = Callable[..., Any]  # pixel_values=(images, 3, height, width) → an output with `last_hidden_state`
@@ -97,7 +98,7 @@ class OnnxEncoder:
         axes = {name: {0: "images", 2: "height", 3: "width"} for name in ("pixel_values", "features")}
         with torch.no_grad():
             torch.onnx.export(
-                _FeaturesOnly(ours),
+                FeaturesAlone(ours),
                 (example,),
                 self.path,
                 input_names=["pixel_values"],
@@ -110,15 +111,6 @@ class OnnxEncoder:
     def __call__(self, pixel_values: torch.Tensor) -> Any:
         (features,) = self.session.run(None, {"pixel_values": pixel_values.numpy()})
         return SimpleNamespace(last_hidden_state=torch.from_numpy(features))
-
-
-class _FeaturesOnly(torch.nn.Module):
-    def __init__(self, encoder: Any):
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.encoder(pixel_values).last_hidden_state
 
 
 def clip_config() -> PretrainedConfig:

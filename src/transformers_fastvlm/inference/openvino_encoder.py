@@ -108,8 +108,8 @@ def _fingerprint(encoder: FastViTHDModel, calibration_pixels: torch.Tensor | Non
     return digest.hexdigest()[:32]
 
 
-class _Features(nn.Module):
-    """The one output that FastVLM reads."""
+class FeaturesAlone(nn.Module):
+    """An encoder with one output, the features that FastVLM reads, as other runtimes want it."""
 
     def __init__(self, encoder: FastViTHDModel):
         super().__init__()
@@ -122,16 +122,13 @@ class _Features(nn.Module):
 def _convert(encoder: FastViTHDModel, calibration_pixels: torch.Tensor | None) -> Any:
     import openvino
 
-    runtime, encoder.runtime = encoder.runtime, None
-    try:
-        traced = _Features(copy.deepcopy(encoder).float().cpu().eval())
-    finally:
-        encoder.runtime = runtime
+    plain = copy.deepcopy(encoder).float().cpu().eval()
+    plain.runtime = None
     channels, side = encoder.config.num_channels, _TRACED_SIZE * encoder.config.stride
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of every check of a shape
         model = openvino.convert_model(
-            traced, example_input=torch.rand(2, channels, side, side), input=[(-1, channels, -1, -1)]
+            FeaturesAlone(plain), example_input=torch.rand(2, channels, side, side), input=[(-1, channels, -1, -1)]
         )
     if calibration_pixels is None:
         return model
