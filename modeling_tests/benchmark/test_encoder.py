@@ -23,7 +23,7 @@ from transformers_fastvlm.benchmark.machine import Machine, describe_machine
 from transformers_fastvlm.benchmark.operations import Share, top_operations
 from transformers_fastvlm.benchmark.settings import MissingPeerError, random_model
 from transformers_fastvlm.benchmark.timing import Timing, interleaved_latencies, pairwise_ratio
-from transformers_fastvlm.inference.int8_linear import int8_is_fast
+from transformers_fastvlm.inference.linear_layers import int8_is_fast
 
 CPU = torch.device("cpu")
 

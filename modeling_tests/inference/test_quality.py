@@ -18,7 +18,7 @@ from tiny_reader_model import Collator, build_tokenizer
 from train_tiny_reader import evaluation_sets, exact_match
 from transformers_fastvlm import FastVLMForConditionalGeneration
 from transformers_fastvlm.inference import optimize_for_inference
-from transformers_fastvlm.inference.int8_linear import int8_is_fast
+from transformers_fastvlm.inference.linear_layers import int8_is_fast
 
 SIZE = 192
 

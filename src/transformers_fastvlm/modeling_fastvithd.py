@@ -26,6 +26,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_fastvlm import FastViTHDConfig
+from .cpu_attention import cpu_attention, suits_cpu_attention
 from .loading import CheckpointLoadingMixin
 from .reparameterizable_layers import (
     POSITIONS_AT_ONCE,
@@ -37,7 +38,9 @@ from .reparameterizable_layers import (
     Reparameterizable,
     RepMixer,
     activate,
+    add_scaled,
     in_parts,
+    keep_freed_memory,
     layer_scale,
     linear,
     saves_memory,
@@ -114,7 +117,8 @@ class ConvFeedForward(nn.Module):
         self.fc2 = starting_as(pointwise(hidden_channels, channels, 1), std=config.initializer_range)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return in_parts(self.pointwise, self.depthwise(hidden_states))
+        hidden_states = self.depthwise(hidden_states)
+        return in_parts(self.pointwise, hidden_states, hidden_states)
 
     def pointwise(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.fc2(activate(self.activation, self.fc1(hidden_states)))
@@ -159,18 +163,18 @@ class FastViTHDAttention(nn.Module):
         batch, tokens, channels = hidden_states.shape
         qkv = self.qkv(hidden_states).view(batch, tokens, 3, -1, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, tokens, head_dim)
-        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
-        output, weights = attention(
-            self,
-            query,
-            key,
-            value,
-            None,
-            scaling=self.scaling,
-            dropout=self.config.attention_dropout if self.training else 0.0,
-            is_causal=False,
-        )
+        output, weights = self.attend(query, key, value)
         return self.proj(output.reshape(batch, tokens, channels)), weights
+
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        implementation = self.config._attn_implementation
+        if implementation == "sdpa" and not self.training and suits_cpu_attention(query):
+            return cpu_attention(query, key, value, self.scaling), None
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        return attention(self, query, key, value, None, scaling=self.scaling, dropout=dropout, is_causal=False)
 
 
 class RepMixerBlock(GradientCheckpointingLayer):
@@ -186,7 +190,7 @@ class RepMixerBlock(GradientCheckpointingLayer):
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, None]:
         hidden_states = self.token_mixer(hidden_states)
         update = self.drop_path(self.feed_forward(hidden_states))
-        return torch.addcmul(hidden_states, self.layer_scale, update), None
+        return add_scaled(hidden_states, self.layer_scale, update), None
 
 
 class AttentionBlock(GradientCheckpointingLayer):
@@ -213,9 +217,9 @@ class AttentionBlock(GradientCheckpointingLayer):
             normed = self.norm(hidden_states).permute(0, 2, 3, 1).reshape(batch, -1, channels)
         attended, weights = self.token_mixer(normed)  # (batch, tokens, channels)
         attended = attended.view(batch, height, width, channels).permute(0, 3, 1, 2)
-        hidden_states = torch.addcmul(hidden_states, self.layer_scale_1, self.drop_path(attended))
+        hidden_states = add_scaled(hidden_states, self.layer_scale_1, self.drop_path(attended))
         update = self.drop_path(self.feed_forward(hidden_states))
-        return torch.addcmul(hidden_states, self.layer_scale_2, update), weights
+        return add_scaled(hidden_states, self.layer_scale_2, update), weights
 
 
 class Downsampling(nn.Module):
@@ -353,6 +357,7 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
         batch, _, height, width = pixel_values.shape
         if self.training or not saves_memory(pixel_values):
             return self.stem(pixel_values.contiguous(memory_format=torch.channels_last))
+        keep_freed_memory()
         rows = max(1, 2 * POSITIONS_AT_ONCE // (width // STEM_STRIDE))
         shape = batch, self.config.hidden_sizes[0], height // STEM_STRIDE, width // STEM_STRIDE
         output = pixel_values.new_empty(shape).contiguous(memory_format=torch.channels_last)
