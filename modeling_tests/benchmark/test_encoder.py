@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
 from tiny_models import tiny_vision_config
@@ -20,7 +21,7 @@ from transformers_fastvlm.benchmark.encoder import (
 )
 from transformers_fastvlm.benchmark.encoders import PEERS, Peer, build_upstream
 from transformers_fastvlm.benchmark.machine import Machine, describe_machine
-from transformers_fastvlm.benchmark.operations import Share, top_operations
+from transformers_fastvlm.benchmark.operations import Profile, Share, profile_call
 from transformers_fastvlm.benchmark.settings import MissingPeerError, random_model
 from transformers_fastvlm.benchmark.timing import Timing, interleaved_latencies, pairwise_ratio
 from transformers_fastvlm.inference.linear_layers import int8_is_fast
@@ -60,7 +61,7 @@ def made_up_benchmark(twin: str) -> EncoderBenchmark:
         config=tiny_benchmark_config(resolutions=(64,), dtypes=("float32",), batch_size=4, peers=(twin,)),
         points=[EncoderPoint(64, "float32", 4, timings)],
         differences={"float32": {twin: 1.5e-6}},
-        operations={"float32": [Share("convolution", 0.75), Share("gelu", 0.125)]},
+        profiles={"float32": Profile((Share("convolution", 0.75), Share("gelu", 0.125)), int(3e9), 2e9)},
     )
 
 
@@ -118,8 +119,8 @@ def test_every_dtype_and_resolution_is_timed(twin):
         assert point.images_per_second() == 2 / point.timings["ours"].median
     assert benchmark.differences == {"float32": {twin: 0.0}, "bfloat16": {twin: 0.0}}
     assert len(messages) == 8
-    assert list(benchmark.operations) == ["float32", "bfloat16"]
-    assert all("convolution" in " ".join(each.name for each in shares) for shares in benchmark.operations.values())
+    assert list(benchmark.profiles) == ["float32", "bfloat16"]
+    assert all("convolution" in profile.in_words for profile in benchmark.profiles.values())
 
 
 def test_another_answer_shows_as_a_difference(twin, monkeypatch):
@@ -177,11 +178,26 @@ def test_a_peer_is_left_out_where_it_does_not_run(twin, monkeypatch):
     assert report.encoder_table(benchmark).row_count == 2
 
 
-def test_operations_are_shares_of_the_whole():
-    shares = top_operations(lambda: torch.rand(300, 300) @ torch.rand(300, 300), CPU)
-    assert "mm" in {each.name for each in shares}
-    assert [each.share for each in shares] == sorted((each.share for each in shares), reverse=True)
-    assert 0 < sum(each.share for each in shares) < 1 + 1e-9
+@torch.no_grad()
+def test_a_profile_has_shares_of_the_whole_and_counts_products():
+    profile = profile_call(lambda: torch.rand(300, 200) @ torch.rand(200, 100), CPU, torch.float32)
+    shares = [each.share for each in profile.shares]
+    assert "mm" in {each.name for each in profile.shares}
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < sum(shares) < 1 + 1e-9
+    assert profile.flop == 2 * 300 * 200 * 100
+    assert profile.flop_per_second > 1e9
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fastvithd_is_as_much_arithmetic_whatever_computes_it(dtype):
+    encoder = random_model(tiny_benchmark_config().encoder, dtype)
+    images = torch.rand(1, 3, 128, 128, dtype=dtype)
+    with torch.no_grad():
+        counted = profile_call(lambda: encoder(images), CPU, dtype).flop
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        encoder.to("meta")(images.to("meta"))
+    assert counted == pytest.approx(counter.get_total_flops(), rel=0.02)  # strips of the stem overlap
 
 
 def test_the_default_encoder_is_the_whole_fastvithd_in_its_inference_form():
@@ -248,7 +264,9 @@ def test_table_has_the_medians_the_ratio_and_the_memory(twin):
     assert cells == ["64²", "float32", "200.0 ± 75.0", "200.0 ± 0.0", "1.00", "20.00", "3", "–"]
     assert "A processor (avx2), 2 threads, device cpu" in text
     assert "1.5e-06" in text
-    assert "Top operations of ours, 64², float32: convolution 75%, gelu 12%." in text.replace("\n", " ")
+    assert "Top operations of ours, 64², float32: convolution 75%, gelu 12%; 3 GFLOP, 1.50 s at" in text.replace(
+        "\n", " "
+    )
 
 
 def test_json_has_every_measurement(twin, tmp_path):
@@ -268,7 +286,7 @@ def test_json_has_every_measurement(twin, tmp_path):
         "peak_memory_bytes": 3 * 2**20,
     }
     assert point["ratios"] == {twin: 1.0}
-    assert result["operations"]["float32"][0] == {"name": "convolution", "share": 0.75}
+    assert result["profiles"]["float32"]["shares"][0] == {"name": "convolution", "share": 0.75}
     assert point["images_per_second"]["ours"] == pytest.approx(20)
 
 

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from transformers_fastvlm.benchmark import targets
 from transformers_fastvlm.benchmark.encoder import EncoderBenchmark, EncoderBenchmarkConfig, EncoderPoint
 from transformers_fastvlm.benchmark.machine import Machine
+from transformers_fastvlm.benchmark.operations import Profile
 from transformers_fastvlm.benchmark.preprocessing import run_preprocessing_benchmark
 from transformers_fastvlm.benchmark.settings import MissingPeerError
 from transformers_fastvlm.benchmark.targets import Target, TargetCheck
@@ -15,6 +16,7 @@ from transformers_fastvlm.benchmark.timing import Timing
 from transformers_fastvlm.benchmark.ttft import Stages, TtftBenchmark, TtftBenchmarkConfig, TtftPoint
 from transformers_fastvlm.cli import app
 
+PROFILE = Profile((), 1, 1.0)
 MACHINE = Machine("A processor", ("avx2",), "cpu", 2, {"torch": "2.0"})
 
 
@@ -42,8 +44,18 @@ def test_first_tokens_are_compared_with_both_peers():
         point("ours-int8", 0.5, 0.02),
         point("llava-onevision", 40.0, 0.1),
     )
-    found = targets.first_token_targets(TtftBenchmark(MACHINE, TtftBenchmarkConfig(peers=()), points, []))
-    assert [(each.as_loaded, each.optimized) for each in found] == [(2, 2.5), (40, 50), (None, 80), (1, 2)]
+    slow = (point("ours", 3.0, 0.04), point("llava-onevision", 100.0, 0.2))
+    benchmarks = (
+        TtftBenchmark(MACHINE, TtftBenchmarkConfig(peers=()), measured, PROFILE) for measured in (points, slow)
+    )
+    found = targets.first_token_targets(*benchmarks)
+    assert [(each.as_loaded, each.optimized) for each in found] == [
+        (2, 2.5),
+        (40, 50),
+        (None, 80),
+        (None, 200),
+        (1, 2),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from ..configuration_fastvlm import FastViTHDConfig
 from .encoders import PEERS, Encoder
 from .machine import Machine, describe_machine
-from .operations import Share, top_operations
+from .operations import Profile, profile_call
 from .settings import DTYPES, OURS, random_model, require_available, require_known
 from .timing import Timing, call_peak_memory, interleaved_latencies, pairwise_ratio, thread_count
 
@@ -97,14 +97,14 @@ class EncoderBenchmark:
         points (`list[EncoderPoint]`): one per dtype and resolution.
         differences (`dict[str, dict[str, float]]`): by dtype and peer, the largest difference of the peer's feature
             map from ours, relative to the largest value in ours, at the first resolution; peers of the same weights.
-        operations (`dict[str, list[Share]]`): by dtype, what ours spends its time on at the last resolution.
+        profiles (`dict[str, Profile]`): by dtype, what ours spends its time on at the last resolution.
     """
 
     machine: Machine
     config: EncoderBenchmarkConfig
     points: list[EncoderPoint]
     differences: dict[str, dict[str, float]]
-    operations: dict[str, list[Share]]
+    profiles: dict[str, Profile]
 
 
 def random_images(batch_size: int, resolution: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -154,7 +154,7 @@ def run_encoder_benchmark(
         progress: told, in a few words, what is being done.
     """
     device = torch.device(config.device)
-    points, differences, operations = [], {}, {}
+    points, differences, profiles = [], {}, {}
     with thread_count(config.threads):
         machine = describe_machine(device)
         for dtype in config.dtypes:
@@ -171,8 +171,9 @@ def run_encoder_benchmark(
                 progress(f"{dtype}, {resolution}²: {config.warmup} + {config.repetitions} turns")
                 points.append(measure_point(encoders, config, resolution, dtype))
             images = random_images(config.batch_size, config.resolutions[-1], DTYPES[dtype], device)
-            operations[dtype] = top_operations(partial(encoders[OURS], pixel_values=images), device)
-    return EncoderBenchmark(machine, config, points, differences, operations)
+            call = partial(encoders[OURS], pixel_values=images)
+            profiles[dtype] = profile_call(call, device, DTYPES[dtype])
+    return EncoderBenchmark(machine, config, points, differences, profiles)
 
 
 def shortfalls(benchmark: EncoderBenchmark, least_ratio: float = 1.0) -> list[str]:

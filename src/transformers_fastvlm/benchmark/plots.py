@@ -69,7 +69,7 @@ def draw_encoders(benchmark: EncoderBenchmark, folder: Path) -> list[Path]:
 
 
 def _label(point: TtftPoint) -> str:
-    return f"{point.name}\n{point.resolution}²\n{point.visual_tokens} tokens"
+    return f"{point.name}, {point.resolution}², {point.visual_tokens} tokens"
 
 
 def _axes(count: int) -> tuple[Any, Any]:
@@ -79,23 +79,33 @@ def _axes(count: int) -> tuple[Any, Any]:
     return figure, figure.subplots()
 
 
+def _rows(labels: list[str]) -> tuple[Any, Any]:
+    """Axes for horizontal bars below each other, however many they are."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 0.3 * len(labels) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.set_ylim(len(labels) - 0.4, -0.6)  # the first on top
+    return figure, axes
+
+
 def _draw_stages(benchmark: TtftBenchmark, path: Path) -> Path:
     # A peer many times slower would flatten all others; its ratio is in the other picture.
     slowest_ours = max(point.median() for point in benchmark.points if point.name == OURS)
     points = [point for point in benchmark.points if point.name == OURS or point.median() < 4 * slowest_ours]
-    figure, axes = _axes(len(points))
-    labels = [_label(point) for point in points]
-    bottom = [0.0] * len(points)
+    figure, axes = _rows([_label(point) for point in points])
+    ends = [0.0] * len(points)
     for stage, colour in _STAGE_COLOURS.items():
-        heights = [point.median(stage) * 1e3 for point in points]
-        axes.bar(labels, heights, bottom=bottom, label=stage, color=colour)
-        bottom = [low + height for low, height in zip(bottom, heights)]
-    for index, total in enumerate(bottom):
-        axes.annotate(f"{total:.0f}", (index, total), ha="center", va="bottom", fontsize=8)
+        lengths = [point.median(stage) * 1e3 for point in points]
+        axes.barh(range(len(points)), lengths, left=ends, label=stage, color=colour)
+        ends = [end + length for end, length in zip(ends, lengths)]
+    for index, total in enumerate(ends):
+        axes.annotate(f" {total:.0f}", (total, index), va="center", fontsize=8)
     config = benchmark.config
-    axes.set_ylabel("time to first token, ms")
+    axes.set_xlabel("time to first token, ms")
     axes.set_title(f"decoder {config.decoder}, {config.dtype}, batch {config.batch_size}", fontsize=10)
-    axes.tick_params(axis="x", labelsize=8)
+    axes.margins(x=0.1)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
     return path
@@ -103,21 +113,21 @@ def _draw_stages(benchmark: TtftBenchmark, path: Path) -> Path:
 
 def _draw_ratios(benchmark: TtftBenchmark, path: Path) -> Path:
     rows = benchmark.ratios()
-    figure, axes = _axes(2 * len(rows))
+    figure, axes = _rows([f"{_label(row.peer)}\nvs ours, {row.ours.resolution}²" for row in rows])
+    figure.set_figheight(0.45 * len(rows) + 1.4)
     for offset, label, colour, values in (
         (-0.2, "here", "#0072B2", [row.ratio for row in rows]),
         (0.2, "paper", "#E69F00", [paper_ratio(row.peer.name, benchmark.config.decoder) for row in rows]),
     ):
         known = [(index + offset, value) for index, value in enumerate(values) if value is not None]
         if known:
-            axes.bar(*zip(*known), width=0.38, label=label, color=colour)
+            axes.barh(*zip(*known), height=0.38, label=label, color=colour)
         for position, value in known:
-            axes.annotate(f"{value:.1f}×", (position, value), ha="center", va="bottom", fontsize=8)
-    axes.set_xticks(range(len(rows)), [f"{_label(row.peer)}\nvs ours {row.ours.resolution}²" for row in rows])
-    axes.tick_params(axis="x", labelsize=8)
-    axes.set_yscale("log")
-    axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_ylabel("time to first token: peer / ours")
+            axes.annotate(f" {value:.2f}×", (value, position), va="center", fontsize=8)
+    axes.set_xscale("log")
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xlabel("time to first token: peer / ours")
+    axes.margins(x=0.1)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
     return path

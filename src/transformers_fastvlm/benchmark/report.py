@@ -4,6 +4,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from rich.table import Table
 
 from .encoder import EncoderBenchmark, EncoderPoint
 from .machine import Machine
-from .operations import in_words
 from .paper import paper_ratio
 from .settings import OURS
 from .targets import TargetCheck
@@ -86,8 +86,8 @@ def print_encoder_benchmark(benchmark: EncoderBenchmark, console: Console) -> No
         for peer, difference in differences.items()
     ]
     lines += [
-        f"Top operations of ours, {config.resolutions[-1]}², {dtype}: {in_words(shares)}."
-        for dtype, shares in benchmark.operations.items()
+        f"Top operations of ours, {config.resolutions[-1]}², {dtype}: {profile.in_words}."
+        for dtype, profile in benchmark.profiles.items()
     ]
     _print(console, benchmark.machine, encoder_table(benchmark), lines)
 
@@ -128,7 +128,7 @@ def encoder_benchmark_dict(benchmark: EncoderBenchmark) -> dict[str, Any]:
         },
         "points": [_point_dict(point) for point in benchmark.points],
         "relative_differences": benchmark.differences,
-        "operations": {dtype: [vars(each) for each in shares] for dtype, shares in benchmark.operations.items()},
+        "profiles": {dtype: asdict(profile) for dtype, profile in benchmark.profiles.items()},
     }
 
 
@@ -214,7 +214,8 @@ def print_ttft_benchmark(benchmark: TtftBenchmark, console: Console) -> None:
     fixed = [row for row in benchmark.ratios() if row.peer.resolution != row.ours.resolution]
     if fixed:
         lines.append(f"× ours, for models with a resolution of their own: ours at {fixed[0].ours.resolution}².")
-    lines.append(f"Top operations of ours, {config.resolutions[-1]}²: {in_words(benchmark.operations)}.")
+    usual = min(config.resolutions, key=lambda side: abs(side - 1024))
+    lines.append(f"Top operations of ours, {usual}²: {benchmark.profile.in_words}.")
     _print(console, benchmark.machine, ttft_table(benchmark), lines)
 
 
@@ -248,7 +249,7 @@ def ttft_benchmark_dict(benchmark: TtftBenchmark) -> dict[str, Any]:
             }
             for row in benchmark.ratios()
         ],
-        "operations": [vars(each) for each in benchmark.operations],
+        "profile": asdict(benchmark.profile),
     }
 
 

@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,10 @@ from transformers.generation.streamers import BaseStreamer
 
 from ..auto import AutoModelForVision2Seq
 from .machine import Machine, describe_machine
-from .operations import Share, top_operations
+from .operations import Profile, profile_call
 from .settings import DTYPES, OURS, require_available, require_known
-from .timing import Timing, call_peak_memory, pairwise_ratio, synchronize, thread_count
-from .vlms import DECODERS, OURS_KIND, TILED_RESOLUTION, VLM_PEERS, WAYS, Vlm, write_photograph
+from .timing import OwnProcess, Timing, call_peak_memory, pairwise_ratio, synchronize, thread_count
+from .vlms import DECODERS, OURS_KIND, TILED_RESOLUTION, VLM_PEERS, WAYS, Vlm, VlmKind, write_photograph
 
 
 @dataclass(frozen=True)
@@ -221,12 +222,12 @@ class TtftRatio:
 
 @dataclass(frozen=True)
 class TtftBenchmark:
-    """Result of `run_ttft_benchmark`; `operations` are those of ours at the last resolution."""
+    """Result of `run_ttft_benchmark`; `profile` is that of ours at the resolution nearest to 1024."""
 
     machine: Machine
     config: TtftBenchmarkConfig
     points: tuple[TtftPoint, ...]
-    operations: list[Share]
+    profile: Profile
 
     def ratios(self) -> list[TtftRatio]:
         """One for each point of a peer, and of ours after `optimize_for_inference`."""
@@ -245,36 +246,73 @@ class TtftBenchmark:
         return ratios
 
 
-def measure_in_turn(vlms: Mapping[str, Vlm], paths: list[Path], config: TtftBenchmarkConfig) -> list[TtftPoint]:
-    """Runs of several models in turn (A B A B ...), as many as fit into the budget of each."""
-    prompts = {name: vlm.prompt(paths, config.text_tokens) for name, vlm in vlms.items()}
+class TimedModel:
+    """A model that is timed; what runs in its process.
 
-    def run(name: str) -> Stages:
-        return run_once(vlms[name], paths, prompts[name], config.new_tokens)
+    Args:
+        name: `"ours"`, or a peer or way.
+        kind: of the model.
+        paths: of the images, one per prompt.
+        config: what to measure.
+    """
 
+    def __init__(self, name: str, kind: VlmKind, paths: list[Path], config: TtftBenchmarkConfig):
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        self.kind, self.paths, self.config = kind, paths, config
+        model: Any
+        if config.model is not None and (name == OURS or name in WAYS):
+            model = AutoModelForVision2Seq.from_pretrained(config.model, dtype=DTYPES[config.dtype])
+        else:
+            model = kind.build(config.decoder, DTYPES[config.dtype])
+        self.model = model.to(config.device).eval()
+        if name in WAYS:
+            WAYS[name].apply(self.model)
+
+    def see(self, resolution: int) -> int:
+        """Take images of that resolution from now on.
+
+        Returns:
+            visual tokens of one.
+        """
+        self.vlm = Vlm(self.model, self.kind.processor(resolution), resolution)
+        self.prompt = self.vlm.prompt(self.paths, self.config.text_tokens)
+        return self.prompt.shape[1] - self.config.text_tokens
+
+    def run(self, new_tokens: int | None = None) -> Stages:
+        return run_once(self.vlm, self.paths, self.prompt, new_tokens or self.config.new_tokens)
+
+    def peak_memory(self) -> int | None:
+        return call_peak_memory(self.run, self.model.device)
+
+    def profile(self) -> Profile:
+        """Of the way to the first token."""
+        return profile_call(partial(self.run, 1), self.model.device, DTYPES[self.config.dtype])
+
+
+def measure_in_turn(models: Mapping[str, OwnProcess], resolution: int, config: TtftBenchmarkConfig) -> list[TtftPoint]:
+    """Runs of several `TimedModel`s in turn (A B A B ...), as many as fit into the budget of each."""
+    tokens = {name: model.call("see", resolution) for name, model in models.items()}
     memory = {}
-    for name, vlm in vlms.items():
+    for name, model in models.items():
         for _ in range(config.warmup):
-            run(name)
-        memory[name] = call_peak_memory(partial(run, name), vlm.model.device)
-    runs: dict[str, list[Stages]] = {name: [] for name in vlms}
+            model.call("run")
+        memory[name] = model.call("peak_memory")
+    runs: dict[str, list[Stages]] = {name: [] for name in models}
     start = time.perf_counter()
     for repetition in range(config.repetitions):
-        if repetition > 0 and time.perf_counter() - start > config.budget * len(vlms):
+        if repetition > 0 and time.perf_counter() - start > config.budget * len(models):
             break
-        for name in vlms:
-            runs[name].append(run(name))
-    return [
-        TtftPoint(name, vlm.resolution, prompts[name].shape[1] - config.text_tokens, tuple(runs[name]), memory[name])
-        for name, vlm in vlms.items()
-    ]
+        for name, model in models.items():
+            runs[name].append(model.call("run"))
+    return [TtftPoint(name, resolution, tokens[name], tuple(runs[name]), memory[name]) for name in models]
 
 
 def run_ttft_benchmark(
     config: TtftBenchmarkConfig, progress: Callable[[str], None] = lambda message: None
 ) -> TtftBenchmark:
     """
-    Time ours and its peers in one process, each with the defaults that its users get.
+    Time ours and its peers, each with the defaults that its users get, and in a process of its own, as they do.
 
     At each resolution, ours and the peers that run at any take turns; the others follow, one after the other.
 
@@ -282,52 +320,28 @@ def run_ttft_benchmark(
         config: what to measure.
         progress: told, in a few words, what is being done.
     """
-    device, dtype = torch.device(config.device), DTYPES[config.dtype]
     points = []
-    with thread_count(config.threads), tempfile.TemporaryDirectory() as folder:
+    with thread_count(config.threads):
+        machine = describe_machine(torch.device(config.device))
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
         paths = [config.image or write_photograph(Path(folder), 1152, 1152)] * config.batch_size
-        machine = describe_machine(device)
-        progress("building the models")
-        kinds = {OURS: OURS_KIND} | {name: VLM_PEERS[name] for name in config.peers}
-        together = {name: kind for name, kind in kinds.items() if kind.resolution is None}
+        peers = {name: VLM_PEERS[name] for name in config.peers}
+        together = {name: kind for name, kind in peers.items() if kind.resolution is None}
         models = {}
-        for name, kind in together.items():
-            models[name] = _ours(config) if name == OURS else kind.build(config.decoder, dtype).to(device)
-        for name in config.ways:
-            progress(f"optimizing: {name}")
-            models[name] = _ours(config)
-            WAYS[name].apply(models[name])
-            kinds[name] = OURS_KIND
+        for name, kind in {OURS: OURS_KIND, **together, **dict.fromkeys(config.ways, OURS_KIND)}.items():
+            progress(f"building {name}")
+            models[name] = processes.enter_context(OwnProcess(TimedModel, name, kind, paths, config))
         for resolution in config.resolutions:
             progress(f"{', '.join(models)} at {resolution}²")
-            vlms = {
-                name: Vlm(model, kinds[name].processor(resolution), resolution)
-                for name, model in models.items()
-                if kinds[name] is OURS_KIND or resolution != TILED_RESOLUTION
-            }
-            points += measure_in_turn(vlms, paths, config)
+            able = [name for name in models if name not in together or resolution != TILED_RESOLUTION]
+            points += measure_in_turn({name: models[name] for name in able}, resolution, config)
         progress("profiling ours")
-        operations = _first_token_operations(vlms[OURS], paths, config)
-        models.clear()
-        vlms.clear()
-        for name, kind in kinds.items():
+        models[OURS].call("see", min(config.resolutions, key=lambda side: abs(side - 1024)))
+        profile = models[OURS].call("profile")
+        processes.pop_all().close()
+        for name, kind in peers.items():
             if kind.resolution is not None:
                 progress(f"{name} at {kind.resolution}²")
-                model = kind.build(config.decoder, dtype).to(device)
-                vlm = Vlm(model, kind.processor(kind.resolution), kind.resolution)
-                points += measure_in_turn({name: vlm}, paths, config)
-    return TtftBenchmark(machine, config, tuple(points), operations)
-
-
-def _ours(config: TtftBenchmarkConfig) -> Any:
-    dtype = DTYPES[config.dtype]
-    if config.model is None:
-        model = OURS_KIND.build(config.decoder, dtype)
-    else:
-        model = AutoModelForVision2Seq.from_pretrained(config.model, dtype=dtype)
-    return model.to(config.device).eval()
-
-
-def _first_token_operations(vlm: Vlm, paths: list[Path], config: TtftBenchmarkConfig) -> list[Share]:
-    prompt = vlm.prompt(paths, config.text_tokens)
-    return top_operations(partial(run_once, vlm, paths, prompt, new_tokens=1), vlm.model.device)
+                with OwnProcess(TimedModel, name, kind, paths, config) as model:
+                    points += measure_in_turn({name: model}, kind.resolution, config)
+    return TtftBenchmark(machine, config, tuple(points), profile)
