@@ -121,7 +121,8 @@ def _draw_ratios(benchmark: TtftBenchmark, path: Path) -> Path:
     ):
         known = [(index + offset, value) for index, value in enumerate(values) if value is not None]
         if known:
-            axes.barh(*zip(*known), height=0.38, label=label, color=colour)
+            positions, ratios = zip(*known)
+            axes.barh(positions, [ratio - 1 for ratio in ratios], left=1, height=0.38, label=label, color=colour)
         for position, value in known:
             axes.annotate(f" {value:.2f}×", (value, position), va="center", fontsize=8)
     axes.set_xscale("log")

@@ -46,7 +46,7 @@ def _processors() -> dict[str, Callable[..., Any]]:
 
 
 def run_preprocessing_benchmark(
-    repetitions: int = 7, warmup: int = 2, threads: int | None = None
+    repetitions: int = 15, warmup: int = 2, threads: int | None = None
 ) -> tuple[dict[str, Timing], dict[str, float]]:
     """
     Time a photograph of 12 megapixels to 1024x1024 pixels.
