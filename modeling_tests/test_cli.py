@@ -43,8 +43,9 @@ def test_help_names_the_commands():
 def test_prints_a_table_and_writes_json(tmp_path):
     result = run(*QUICK, "--threads", "1", "--json", str(tmp_path / "result.json"))
     assert result.exit_code == 0, result.output
-    assert "upstream/ours" in result.stdout
-    assert "64²" in result.stdout
+    assert "× ours" in result.stdout
+    rows = [line.split("|") for line in result.stdout.splitlines() if line.startswith("|") and "64²" in line]
+    assert [row[3].strip() for row in rows] == ["ours", "upstream"]
     written = json.loads((tmp_path / "result.json").read_text())
     assert written["machine"]["threads"] == 1
     assert written["config"]["peers"] == ["upstream"]
@@ -62,7 +63,8 @@ def test_without_the_peers_library_ours_is_timed_and_the_extra_named(monkeypatch
     result = run(*QUICK)
     assert result.exit_code == 0, result.output
     assert "64²" in result.stdout
-    assert "ours ms" in result.stdout
+    assert "| ours" in result.stdout
+    assert "| upstream" not in result.stdout
     assert "pip install 'transformers-fastvlm[bench]'" in result.stderr
 
 

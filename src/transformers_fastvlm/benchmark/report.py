@@ -40,28 +40,22 @@ def mebibytes(count: int | None) -> str:
 
 
 def encoder_table(benchmark: EncoderBenchmark) -> Table:
-    """One Markdown row per point; per encoder latency and memory, per peer the ratio of its latency to ours."""
-    names = (OURS, *benchmark.config.peers)
+    """One Markdown row per point and encoder; per peer the ratio of its latency to ours."""
     table = Table(box=box.MARKDOWN)
-    table.add_column("pixels", justify="right", overflow="fold")
-    table.add_column("dtype", overflow="fold")
-    for name in names:
-        table.add_column(f"{name} ms", justify="right", overflow="fold")
-    for peer in benchmark.config.peers:
-        table.add_column(f"{peer}/ours", justify="right", style="bold", overflow="fold")
-    table.add_column("images/s", justify="right", overflow="fold")
-    for name in names:
-        table.add_column(f"{name} MiB", justify="right", overflow="fold")
+    for name in ("pixels", "dtype", "encoder", "ms", "× ours", "images/s", "MiB"):
+        text = name in ("dtype", "encoder")
+        table.add_column(name, justify="left" if text else "right", overflow="fold")
     for point in benchmark.points:
-        timings = [point.timings.get(name) for name in names]
-        table.add_row(
-            f"{point.resolution}²",
-            point.dtype,
-            *(milliseconds(timing) if timing else "–" for timing in timings),
-            *(f"{point.ratio(peer):.2f}" if peer in point.timings else "–" for peer in benchmark.config.peers),
-            f"{point.images_per_second():.2f}",
-            *(mebibytes(timing.peak_memory if timing else None) for timing in timings),
-        )
+        for name, timing in point.timings.items():
+            table.add_row(
+                f"{point.resolution}²",
+                point.dtype,
+                name,
+                milliseconds(timing),
+                "" if name == OURS else f"{point.ratio(name):.2f}",
+                f"{point.images_per_second(name):.2f}",
+                mebibytes(timing.peak_memory),
+            )
     return table
 
 
@@ -76,8 +70,8 @@ def _print(console: Console, machine: Machine, table: Table, lines: list[str]) -
 def print_encoder_benchmark(benchmark: EncoderBenchmark, console: Console) -> None:
     config = benchmark.config
     lines = [
-        f"ms: median ± half the interquartile range of {config.repetitions} calls, batch {config.batch_size}; ratio: "
-        "median of pairs; images/s: ours; MiB: what one call needs at its peak beyond the weights."
+        f"ms: median ± half the interquartile range of {config.repetitions} calls, batch {config.batch_size}; × ours: "
+        "median of pairs; MiB: what one call needs at its peak beyond the weights."
     ]
     lines += [
         f"Feature maps of the same weights, {config.resolutions[0]}², {dtype}: {peer} differs from ours by at most "
@@ -275,7 +269,7 @@ def print_targets(check: TargetCheck, console: Console) -> None:
     cold, warm = check.seconds_to_optimize
     lines = [
         "How many times faster ours is, FastVLM-0.5B at 1024² unless it says otherwise; optimized: after "
-        "`optimize_for_inference`, for tokens/s in int8.",
+        "`optimize_for_inference`.",
         f"Optimizing a bfloat16 encoder costs {cold:.1f} s with its first image, {warm:.1f} s in later processes.",
     ]
     _print(console, check.machine, targets_table(check), lines)

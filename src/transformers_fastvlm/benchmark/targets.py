@@ -105,7 +105,7 @@ def first_token_targets(benchmark: TtftBenchmark, in_float32: TtftBenchmark) -> 
             1.0,
             1.5,
             decode / points[OURS].median("decode"),
-            decode / points["ours-int8"].median("decode"),
+            decode / points["ours-openvino"].median("decode"),
         ),
     ]
 
