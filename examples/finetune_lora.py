@@ -134,6 +134,7 @@ def main() -> None:
         trainer.train(resume_from_checkpoint=last_whole_checkpoint(training.output_dir) if script.resume else None)
         metrics = trainer.evaluate() if eval_set is not None else {}
     trainer.save_model()
+    trainer.save_state()  # the model card's training facts
     if trainer.is_world_process_zero():
         folder = Path(training.output_dir)
         processor.save_pretrained(folder)

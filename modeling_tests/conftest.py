@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent / "hub_upload"))
 
 SHARED_GOLDEN = HERE.parent.parent / "shared" / "golden"
 GOLDEN = SHARED_GOLDEN if SHARED_GOLDEN.is_dir() else HERE / "golden"
@@ -64,6 +65,21 @@ def original_training_form_folder(golden, original_folder, tmp_path_factory) -> 
     shapes |= json.loads((golden / "original" / "tensor_shapes_training_form.json").read_text())
     save_file(seeded_tensors(shapes), folder / "model.safetensors")
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub on this machine that this process's clients talk to, as Alice, who may also write to `acme`."""
+    from hub_upload.loopback_hub import LoopbackHub, User, patched_client
+
+    users = {
+        "hf_alice": User("alice", orgs={"acme": "write", "readers": "read"}),
+        "hf_reader": User("alice", role="read"),
+        "hf_bob": User("bob"),
+    }
+    with LoopbackHub(tmp_path / "hub", users) as hub:
+        patched_client(monkeypatch, hub, token="hf_alice", cache_dir=tmp_path / "cache")
+        yield hub
 
 
 def assert_close_to_largest(actual, expected, tolerance: float = 1e-4) -> None:

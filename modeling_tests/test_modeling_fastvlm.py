@@ -453,6 +453,17 @@ def test_float16_keeps_the_encoder_in_float32(tmp_path, batch):
     assert_close_to_largest(logits.float(), expected, 0.02)
 
 
+def test_float16_survives_a_round_trip(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "first")
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "first", dtype=torch.float16)
+    assert model.dtype == torch.float16
+    model.save_pretrained(tmp_path / "second")
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path / "second")
+    assert {name: p.dtype for name, p in again.named_parameters()} == {
+        name: p.dtype for name, p in model.named_parameters()
+    }
+
+
 def test_base_model_loads_from_a_whole_checkpoint(model, batch, tmp_path):
     model.save_pretrained(tmp_path)
     base = FastVLMModel.from_pretrained(tmp_path)

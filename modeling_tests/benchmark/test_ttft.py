@@ -184,6 +184,9 @@ def test_json_and_pictures(tmp_path):
     assert result["ratios"][1]["paper_ratio"] == pytest.approx(84.7, abs=0.1)
     assert result["points"][1]["tokens_per_second"] is None
     assert len(result["points"][0]["runs"]) == 3
+    again = report.ttft_benchmark_of(result)
+    assert report.ttft_benchmark_dict(again)["points"] == result["points"]
+    assert again.machine == benchmark.machine
     pictures = draw_ttft(benchmark, tmp_path)
     assert [path.name for path in pictures] == ["ttft-stages.png", "ttft-ratios.png"]
     for path in pictures:

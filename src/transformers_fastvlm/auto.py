@@ -13,13 +13,11 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
 )
-from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 
 # Without torchvision, transformers 5.16 has only a stand-in for it at its top level.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import is_torchvision_available
 
-from .checkpoint_formats import encoder_renamings, model_renamings
 from .configuration_fastvlm import FastViTHDConfig, FastVLMConfig, FastVlmUpstreamConfig, LlavaQwen2Config
 from .image_processing_fastvlm import FastVLMImageProcessor
 from .image_processing_pil_fastvlm import FastVLMImageProcessorPil
@@ -46,8 +44,6 @@ def register() -> None:
         image_processors["torchvision"] = FastVLMImageProcessor
     AutoImageProcessor.register(FastVLMConfig, image_processor_classes=image_processors, exist_ok=True)
     AutoProcessor.register(FastVLMConfig, FastVLMProcessor, exist_ok=True)
-    register_checkpoint_conversion_mapping(FastVLMConfig.model_type, model_renamings(), overwrite=True)
-    register_checkpoint_conversion_mapping(FastViTHDConfig.model_type, encoder_renamings(), overwrite=True)
     # Modules that transformers replaces while importing lose attributes set on the module object before.
     for module in {id(module): module for module in (transformers, sys.modules["transformers"])}.values():
         if not hasattr(module, "AutoModelForVision2Seq"):

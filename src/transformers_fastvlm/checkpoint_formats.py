@@ -19,6 +19,8 @@ IM_END_ID, ENDOFTEXT_ID = 151645, 151643
 IMAGE_TOKEN = "<image>"
 # First id after Qwen2's special tokens: where `<image>` goes when a folder has no tokenizer to tell.
 DEFAULT_IMAGE_TOKEN_ID = 151646
+# The licence of the authors' weights, by its identifier on the Hub. It goes with every derivative of them.
+ORIGINAL_LICENSE = "apple-amlr"
 
 _TEXT_KEYS = (
     "attention_dropout",
@@ -68,11 +70,15 @@ def _from_original(config: dict[str, Any]) -> dict[str, Any]:
     stops = [config.get("eos_token_id", IM_END_ID), config.get("bos_token_id", ENDOFTEXT_ID)]
     return {
         "architectures": config.get("architectures"),
-        "vision_config": {"image_size": original_resolution(config["mm_vision_tower"])},
+        "vision_config": {
+            "image_size": original_resolution(config["mm_vision_tower"]),
+            "weights_license": ORIGINAL_LICENSE,
+        },
         # A turn ends with <|im_end|>, a document with <|endoftext|>; the original stops at both.
         "text_config": {**text_config, "model_type": "qwen2", "eos_token_id": stops, "tie_word_embeddings": False},
         "image_token_id": config.get("image_token_id", DEFAULT_IMAGE_TOKEN_ID),
         "tie_word_embeddings": False,
+        "weights_license": ORIGINAL_LICENSE,
         "dtype": config.get("dtype", config.get("torch_dtype")),
     }
 
@@ -91,12 +97,17 @@ def _from_upstream(config: dict[str, Any]) -> dict[str, Any]:
     return {
         "architectures": config.get("architectures"),
         # The conversion leaves the CLIP head out.
-        "vision_config": {"image_size": 64 * round(tokens**0.5) if tokens else 1024, "projection_dim": None},
+        "vision_config": {
+            "image_size": 64 * round(tokens**0.5) if tokens else 1024,
+            "projection_dim": None,
+            "weights_license": ORIGINAL_LICENSE,
+        },
         "text_config": text_config,
         "image_token_id": image_token_id,
         "projector_hidden_act": config.get("projector_hidden_act", "gelu"),
         "projector_bias": config.get("multimodal_projector_bias", True),
         "tie_word_embeddings": config.get("tie_word_embeddings", False),
+        "weights_license": ORIGINAL_LICENSE,
         "dtype": config.get("dtype", config.get("torch_dtype")),
     }
 

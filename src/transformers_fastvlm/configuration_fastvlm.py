@@ -46,6 +46,8 @@ class FastViTHDConfig(BackboneConfigMixin, PretrainedConfig):
         reparameterized (`bool`, defaults to `True`): `True` for the inference form (one convolution per block), as
             released checkpoints are stored; `False` for the multi-branch training form.
         initializer_range (`float`, defaults to 0.02): standard deviation of newly initialised weights.
+        weights_license (`str`, *optional*): licence that the weights come under, by its identifier on the Hub; set
+            while loading the authors' weights, and kept by whatever is saved of them.
         out_features, out_indices: stages that the backbone returns, of `["stem", "stage1", ...]`.
 
     Raises:
@@ -75,6 +77,7 @@ class FastViTHDConfig(BackboneConfigMixin, PretrainedConfig):
     drop_path_rate: int | float = 0.0
     reparameterized: bool = True
     initializer_range: float = 0.02
+    weights_license: str | None = None
 
     def __post_init__(self, **kwargs):
         # JSON has no tuples: lists compare equal after a save and a load.
@@ -141,6 +144,7 @@ class FastVLMConfig(PretrainedConfig):
         projector_hidden_act (`str`, defaults to `"gelu"`): activation between the projector's two linear layers.
         projector_bias (`bool`, defaults to `True`): whether these layers have a bias.
         tie_word_embeddings (`bool`, defaults to `False`): whether `lm_head` shares the decoder's embedding.
+        weights_license (`str`, *optional*): licence that the weights come under; see [`FastViTHDConfig`].
 
     Raises:
         ValueError: if the placeholder lies outside of the decoder's vocabulary.
@@ -155,6 +159,7 @@ class FastVLMConfig(PretrainedConfig):
     projector_hidden_act: str = "gelu"
     projector_bias: bool = True
     tie_word_embeddings: bool = False
+    weights_license: str | None = None
 
     def __post_init__(self, **kwargs):
         if not isinstance(self.vision_config, PretrainedConfig):

@@ -20,11 +20,13 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.backbone_utils import BackboneMixin
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BackboneOutput, ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import can_return_tuple
 
+from .checkpoint_formats import encoder_renamings
 from .configuration_fastvlm import FastViTHDConfig
 from .cpu_attention import cpu_attention, suits_cpu_attention
 from .loading import CheckpointLoadingMixin
@@ -261,6 +263,10 @@ class FastViTHDStage(nn.Module):
             if weights is not None:
                 attentions.append(weights)
         return hidden_states, attentions
+
+
+# Here, so that it also holds where these files are used without the package, as remote code.
+register_checkpoint_conversion_mapping(FastViTHDConfig.model_type, encoder_renamings(), overwrite=True)
 
 
 class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):

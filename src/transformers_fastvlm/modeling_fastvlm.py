@@ -14,9 +14,11 @@ from torch import distributed, nn
 from transformers import AutoModel, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from .checkpoint_formats import model_renamings
 from .configuration_fastvlm import FastVLMConfig
 from .loading import CheckpointLoadingMixin
 from .modeling_fastvithd import FastViTHDModel
@@ -84,6 +86,10 @@ class FastVLMMultiModalProjector(nn.Module):
         return self.linear_2(self.act(self.linear_1(features)))
 
 
+# Here, so that it also holds where these files are used without the package, as remote code.
+register_checkpoint_conversion_mapping(FastVLMConfig.model_type, model_renamings(), overwrite=True)
+
+
 class FastVLMPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
     """Base of FastVLM's classes: loading, and what transformers asks about a model."""
 
@@ -100,6 +106,11 @@ class FastVLMPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The decoder's. The encoder has another where that is float16, and comes first among the parameters."""
+        return self.base_model.language_model.dtype  # type: ignore[union-attr, return-value]
 
     def reparameterize(self):
         """Turn the encoder's training form into the faster inference form, in place; see [`FastViTHDModel`].

@@ -30,7 +30,7 @@ def draw_ttft(benchmark: TtftBenchmark, folder: Path) -> list[Path]:
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    paths = [_draw_stages(benchmark, folder / "ttft-stages.png")]
+    paths = [draw_stages(benchmark, folder / "ttft-stages.png")]
     if any(point.name != OURS for point in benchmark.points):
         paths.append(_draw_ratios(benchmark, folder / "ttft-ratios.png"))
     return paths
@@ -90,7 +90,8 @@ def _rows(labels: list[str]) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _draw_stages(benchmark: TtftBenchmark, path: Path) -> Path:
+def draw_stages(benchmark: TtftBenchmark, path: Path) -> Path:
+    """Time to first token of every model and resolution, stacked by stage, as a PNG file."""
     # A peer many times slower would flatten all others; its ratio is in the other picture.
     slowest_ours = max(point.median() for point in benchmark.points if point.name == OURS)
     points = [point for point in benchmark.points if point.name == OURS or point.median() < 4 * slowest_ours]

@@ -14,12 +14,13 @@ from rich.table import Table
 
 from .encoder import EncoderBenchmark, EncoderPoint
 from .machine import Machine
+from .operations import Profile, Share
 from .paper import paper_ratio
 from .settings import OURS
 from .targets import TargetCheck
 from .timing import Timing
 from .training import TrainingBenchmark
-from .ttft import STAGE_NAMES, TtftBenchmark
+from .ttft import STAGE_NAMES, Stages, TtftBenchmark, TtftBenchmarkConfig, TtftPoint
 
 
 def machine_lines(machine: Machine) -> list[str]:
@@ -250,6 +251,36 @@ def ttft_benchmark_dict(benchmark: TtftBenchmark) -> dict[str, Any]:
 def _number(value: float) -> float | None:
     """JSON knows no NaN."""
     return None if math.isnan(value) else value
+
+
+def ttft_benchmark_of(content: dict[str, Any]) -> TtftBenchmark:
+    """The result that `ttft_benchmark_dict` made `content` of, on any machine.
+
+    Raises:
+        KeyError: if something is missing in it.
+    """
+    config, machine, profile = content["config"], content["machine"], content["profile"]
+    # Peers and devices of the machine it was measured on need not be on this one; the points name the models.
+    elsewhere: dict[str, Any] = {"peers": (), "ways": (), "device": "cpu", "image": None}
+    points = [
+        TtftPoint(
+            point["model"],
+            point["resolution"],
+            point["visual_tokens"],
+            tuple(
+                Stages(**{name: math.nan if value is None else value for name, value in run.items()})
+                for run in point["runs"]
+            ),
+            point["peak_memory_bytes"],
+        )
+        for point in content["points"]
+    ]
+    return TtftBenchmark(
+        Machine(**{**machine, "cpu_flags": tuple(machine["cpu_flags"])}),
+        TtftBenchmarkConfig(**{**config, "resolutions": tuple(config["resolutions"]), **elsewhere}),
+        tuple(points),
+        Profile(tuple(Share(**share) for share in profile["shares"]), profile["flop"], profile["flop_per_second"]),
+    )
 
 
 def targets_table(check: TargetCheck) -> Table:

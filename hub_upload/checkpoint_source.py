@@ -1,0 +1,209 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""What there is to publish: finding out what a source is, and loading it."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoProcessor
+from transformers.utils import cached_file
+
+from publish_settings import QUANTIZED_VARIANTS, PublishError, PublishSettings, Variant, require_repo_id
+from transformers_fastvlm import AutoModelForVision2Seq, FastVLMConfig, FastVLMProcessor, register_upstream
+from transformers_fastvlm.checkpoint_formats import ORIGINAL_LICENSE
+from transformers_fastvlm.quantization import quantization_config
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_FORMATS = {"llava_qwen2": "original", "fast_vlm": "upstream", "fastvlm": "own"}
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_PICKLED_ADAPTER = "adapter_model.bin"
+
+
+@dataclass(frozen=True)
+class CheckpointSource:
+    """
+    Args:
+        model: folder or Hub id of the model, of the base if there is an adapter.
+        adapter: folder or Hub id of a LoRA adapter for it.
+        format: of the model's files: `"original"`, `"upstream"` or `"own"`.
+        config: of the model.
+        adapter_config: of the adapter, as stored.
+        metadata: of the source's own model card.
+    """
+
+    model: str
+    adapter: str | None
+    format: str
+    config: FastVLMConfig
+    adapter_config: dict[str, Any]
+    metadata: dict[str, Any]
+
+    @property
+    def location(self) -> str:
+        """Where the user pointed to."""
+        return self.adapter or self.model
+
+    @property
+    def is_original_derived(self) -> bool:
+        """Whether the weights are the authors', or made from them."""
+        marks = [self.config.weights_license, self.config.vision_config.weights_license, self.metadata.get("license")]
+        bases = [self.model, *self.metadata.get("base_model", [])]
+        return ORIGINAL_LICENSE in marks or any(base.startswith("apple/FastVLM") for base in bases)
+
+
+def find_file(location: str, name: str) -> Path | None:
+    """A file of a folder or Hub repository, `None` if it has no such file."""
+    found = cached_file(
+        location,
+        name,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else Path(found)
+
+
+def find_source(settings: PublishSettings) -> CheckpointSource:
+    """
+    Find out what `settings.source` is, from its small files.
+
+    Raises:
+        PublishError: if it is no FastVLM checkpoint nor an adapter for one, or its weights are pickled.
+    """
+    try:
+        return _find_source(settings)
+    except (OSError, ValueError) as error:
+        raise PublishError(f"{settings.source} cannot be loaded: {error}") from error
+
+
+def _find_source(settings: PublishSettings) -> CheckpointSource:
+    register_upstream()
+    adapter_file = find_file(settings.source, "adapter_config.json")
+    if adapter_file is None and settings.adapter:
+        raise PublishError(f"{settings.source} is no adapter: it has no adapter_config.json. Leave out `--adapter`.")
+    if adapter_file is None and find_file(settings.source, "config.json") is None:
+        raise PublishError(f"{settings.source} cannot be loaded: there is no config.json in it, or no such folder.")
+    adapter_config: dict[str, Any] = {}
+    model, adapter = settings.source, None
+    if adapter_file is not None:
+        adapter_config = json.loads(adapter_file.read_text(encoding="utf-8"))
+        model, adapter = adapter_config["base_model_name_or_path"], settings.source
+        _require_safetensors(adapter, (_ADAPTER_WEIGHTS,), (_PICKLED_ADAPTER,))
+        if settings.adapter and settings.base_model is None and Path(model).exists():
+            raise PublishError(
+                f"The adapter's base is {Path(model).name}, a folder that nobody else has. Publish the base first, "
+                "and name it with `--base-model ORG/NAME`."
+            )
+    _require_safetensors(model, _WEIGHTS, _PICKLED_WEIGHTS)
+    config_file = find_file(model, "config.json")
+    if config_file is None:
+        raise PublishError(f"{model}, the base of the adapter {adapter}, cannot be found.")
+    model_type = json.loads(config_file.read_text(encoding="utf-8")).get("model_type")
+    if model_type not in _FORMATS:
+        raise PublishError(f"{model} is no FastVLM: its `model_type` is {model_type!r}.")
+    config = AutoConfig.from_pretrained(model)
+    metadata = _metadata(model) | _metadata(settings.source)
+    return CheckpointSource(model, adapter, _FORMATS[model_type], config, adapter_config, metadata)
+
+
+def _require_safetensors(location: str, names: tuple[str, ...], pickled: tuple[str, ...]) -> None:
+    if any(find_file(location, name) for name in names):
+        return
+    found = next((name for name in pickled if find_file(location, name)), None)
+    if found is None:
+        raise PublishError(f"{location} has no weights: none of {', '.join(names)}.")
+    raise PublishError(
+        f"{location} has pickled weights ({found}), which can run any code when they are loaded, so they are neither "
+        "read nor published. If you trust them, convert them first: "
+        f"`AutoModelForVision2Seq.from_pretrained({location!r}, use_safetensors=False).save_pretrained(FOLDER)`."
+    )
+
+
+def _metadata(location: str) -> dict[str, Any]:
+    """Of a card, without a base model that is a folder of whoever trained."""
+    card = find_file(location, "README.md")
+    if card is None:
+        return {}
+    metadata = ModelCard.load(card, ignore_metadata_errors=True).data.to_dict()
+    bases = metadata.pop("base_model", None) or []
+    public = [base for base in ([bases] if isinstance(bases, str) else bases) if _is_repo_id(base)]
+    return metadata | ({"base_model": public} if public else {})
+
+
+def _is_repo_id(name: str) -> bool:
+    try:
+        require_repo_id(name)
+    except PublishError:
+        return False
+    return not Path(name).exists()
+
+
+def lossless_dtype(source: CheckpointSource) -> torch.dtype:
+    """The narrowest dtype that holds the decoder's stored weights, and is not narrower than what the model asks for.
+
+    The encoder is stored wider where the rest is in float16.
+    """
+    dtype: Any = source.config.dtype or torch.float16
+    index = find_file(source.model, _WEIGHTS[1])
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index else {_WEIGHTS[0]}
+    for path in (find_file(source.model, name) for name in sorted(names)):
+        if path is None:
+            raise PublishError(f"{source.model} lacks a file of weights that its index names.")
+        with safe_open(path, "pt") as file:
+            names_here = (name for name in file.keys() if "vision_tower" not in name)  # noqa: SIM118
+            kinds = {file.get_slice(name).get_dtype() for name in names_here}
+        for kind in kinds & _STORED.keys():
+            dtype = torch.promote_types(dtype, _STORED[kind])
+    return dtype
+
+
+def load_processor(source: CheckpointSource) -> FastVLMProcessor:
+    """The adapter's own, if it has one, else the model's."""
+    own = source.adapter and find_file(source.adapter, "processor_config.json")
+    return AutoProcessor.from_pretrained(source.adapter if own else source.model)
+
+
+def load_model(source: CheckpointSource, variant: Variant | None, keep_adapter: bool = False) -> Any:
+    """
+    The model in eval mode, in the dtype or quantization of the variant.
+
+    Args:
+        keep_adapter: return a `PeftModel`, not the model with the adapter merged into it.
+
+    Raises:
+        PublishError: if it cannot be loaded.
+    """
+    try:
+        if variant in QUANTIZED_VARIANTS:
+            return _load_quantized(source, variant).eval()
+        dtype = _DTYPES.get(variant or "") or lossless_dtype(source)
+        model: Any = AutoModelForVision2Seq.from_pretrained(source.model, dtype=dtype)
+        if source.adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, source.adapter)
+            if not keep_adapter:
+                model = model.merge_and_unload(safe_merge=True)
+        return model.eval()
+    except (ImportError, OSError, SafetensorError, ValueError) as error:
+        raise PublishError(f"{source.location} cannot be loaded: {error}") from error
+
+
+def _load_quantized(source: CheckpointSource, variant: str) -> Any:
+    config = quantization_config(variant)  # type: ignore[arg-type]
+    dtype = lossless_dtype(source)
+    if source.adapter is None:
+        return AutoModelForVision2Seq.from_pretrained(source.model, dtype=dtype, quantization_config=config)
+    # Merged before it is rounded: an adapter merged into 4-bit weights would be rounded away.
+    with tempfile.TemporaryDirectory() as merged:
+        load_model(source, None).save_pretrained(merged)
+        return AutoModelForVision2Seq.from_pretrained(merged, dtype=dtype, quantization_config=config)

@@ -1,0 +1,34 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""One image and question that checkpoints are compared on. Imports nothing of this project."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+
+def fixed_inputs(processor: Any) -> dict[str, torch.Tensor]:
+    """Model inputs of a picture of 300 × 200 pixels, gradients with noise, and a question about it."""
+    rows, columns = np.mgrid[0:200, 0:300]
+    noise = np.random.RandomState(0).randint(0, 64, (200, 300, 3))
+    pixels = np.stack([rows * 0.9, columns * 0.6, (rows + columns) * 0.3], axis=-1) + noise
+    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    content = [{"type": "image", "image": image}, {"type": "text", "text": "What is in this picture?"}]
+    return dict(
+        processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+    )
+
+
+@torch.no_grad()
+def last_logits(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Scores of the next token, `(1, vocab)`, on the CPU."""
+    placed = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+    return model(**placed, logits_to_keep=1).logits[:, -1].cpu()

@@ -1,0 +1,99 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""The licence that weights are published under, and the files that go with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from checkpoint_source import CheckpointSource, find_file
+from publish_settings import QUANTIZED_VARIANTS, PublishError, PublishSettings
+from transformers_fastvlm.checkpoint_formats import ORIGINAL_LICENSE
+
+_LICENSE_FILES = ("LICENSE", "LICENSE_MODEL", "LICENSE.md", "LICENSE.txt")
+_AGREEMENT = "Apple Machine Learning Research Model"
+ATTRIBUTION = f"{_AGREEMENT} is licensed under the {_AGREEMENT} License Agreement."
+_QUANTIZATION = {
+    "int8": "The decoder's linear layers were rounded to 8-bit weights (torchao).",
+    "nf4": "The decoder's linear layers were rounded to 4-bit weights (NF4, bitsandbytes).",
+}
+
+
+@dataclass(frozen=True)
+class Licence:
+    """
+    Args:
+        identifier: on the Hub.
+        text: of the licence, if there is one to go along.
+        modifications: of the weights since whoever licensed them.
+    """
+
+    identifier: str
+    text: str | None
+    modifications: tuple[str, ...]
+
+    @property
+    def is_original(self) -> bool:
+        return self.identifier == ORIGINAL_LICENSE
+
+    def write(self, folder: Path) -> None:
+        """Write `LICENSE`, and for the authors' licence `NOTICE`: its attribution and the modifications."""
+        if self.text is not None:
+            (folder / "LICENSE").write_text(self.text, encoding="utf-8")
+        if self.is_original:
+            changes = "\n".join(f"- {change}" for change in self.modifications)
+            notice = f"{ATTRIBUTION}\n\nThis is a Model Derivative, with these modifications:\n\n{changes}\n"
+            (folder / "NOTICE").write_text(notice, encoding="utf-8")
+
+
+def choose_licence(source: CheckpointSource, settings: PublishSettings) -> Licence:
+    """
+    The licence that the source comes under, or the user's for weights that are the user's.
+
+    Raises:
+        PublishError: if none is known, another one than the authors' is asked for weights made from theirs, or its
+            text is missing, which has to go along.
+    """
+    text_file = settings.license_file or _license_file(source)
+    text = None if text_file is None else text_file.read_text(encoding="utf-8")
+    if not source.is_original_derived:
+        identifier = settings.license or source.metadata.get("license")
+        if identifier is None:
+            raise PublishError(
+                "No licence is known for these weights. Say which with `--license`, such as `--license apache-2.0`."
+            )
+        return Licence(identifier, text, _modifications(source, settings))
+    if settings.license not in (None, ORIGINAL_LICENSE):
+        raise PublishError(
+            f"{source.location} has the authors' weights, or weights made from them. Their licence, "
+            f"`{ORIGINAL_LICENSE}`, holds for all derivatives: they cannot be published under {settings.license!r}."
+        )
+    if text is None or _AGREEMENT not in text:
+        raise PublishError(
+            f"Weights under `{ORIGINAL_LICENSE}` may only be passed on with a copy of the {_AGREEMENT} License "
+            f"Agreement, which is not beside {source.location}. It is the file LICENSE of the authors' repository "
+            "(apple/FastVLM-0.5B); give it with `--license-file`."
+        )
+    return Licence(ORIGINAL_LICENSE, text, _modifications(source, settings))
+
+
+def _license_file(source: CheckpointSource) -> Path | None:
+    locations = (source.location, source.model)
+    return next((file for place in locations for name in _LICENSE_FILES if (file := find_file(place, name))), None)
+
+
+def _modifications(source: CheckpointSource, settings: PublishSettings) -> tuple[str, ...]:
+    changes = list(settings.modifications)
+    if source.adapter is not None:
+        rank = source.adapter_config.get("r")
+        deed = "accompanied by" if settings.adapter else "merged with"
+        changes.append(f"The weights are {deed} a LoRA adapter of rank {rank}, trained with further data.")
+    elif source.format != "own":
+        changes.append(
+            f"Converted from the {source.format} layout to that of transformers-fastvlm: tensors and configuration "
+            "renamed, an <image> placeholder token and a processor added, values unchanged."
+        )
+    if settings.variant in QUANTIZED_VARIANTS:
+        changes.append(_QUANTIZATION[settings.variant])
+    elif settings.variant is not None:
+        changes.append(f"Stored in {settings.variant}; the encoder in float32 where that is fp16.")
+    return tuple(changes) or ("Stored anew, values unchanged.",)

@@ -1,0 +1,213 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes a FastVLM checkpoint, or an adapter for one, as a repository on the Hugging Face Hub.
+
+    python hub_upload/publish.py checkpoints/tiny-reader --repo-id me/tiny-reader --license apache-2.0 --dry-run
+
+Writes the whole repository into a folder, verifies the folder, uploads it as one commit, downloads that commit and
+verifies it again.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from huggingface_hub import HfApi
+from rich.console import Console
+
+from checkpoint_source import CheckpointSource, find_source, load_model, load_processor
+from hub_transfer import Target, download, find_target, holds, upload
+from licences import Licence, choose_licence
+from publish_settings import PublishError, PublishSettings
+from repository_folder import write_repository
+from verification import (
+    Reference,
+    checksums,
+    reference_of,
+    verify_contents,
+    verify_model,
+    verify_without_package,
+)
+
+
+def write_and_verify(
+    folder: Path,
+    source: CheckpointSource,
+    settings: PublishSettings,
+    licence: Licence,
+    progress: Callable[[str], None],
+) -> Reference:
+    """
+    Write the repository folder and check it against the source.
+
+    Returns:
+        what the source computes.
+
+    Raises:
+        PublishError: if it cannot be written, or is not what the source is.
+    """
+    progress(f"loading {source.location}")
+    model, processor = load_model(source, settings.variant, settings.adapter), load_processor(source)
+    progress(f"writing {folder}")
+    write_repository(folder, model, processor, source, settings, licence)
+    reference = reference_of(model, processor)
+    del model
+    progress("verifying the folder")
+    verify_contents(folder)
+    verify_model(folder, reference, source, settings)
+    if settings.remote_code and not settings.adapter:
+        progress("verifying the folder's code without this package")
+        verify_without_package(folder, reference)
+    return reference
+
+
+def publish(
+    settings: PublishSettings,
+    folder: Path,
+    api: HfApi | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    may_overwrite: Callable[[Target], bool] = lambda target: False,
+    progress: Callable[[str], None] = lambda step: None,
+) -> str:
+    """
+    Publish `settings.source` as `settings.repo_id`.
+
+    Args:
+        folder: an empty folder for the repository, or one to be made.
+        api: the Hub's client; `None` writes the folder and verifies it, no more.
+        private: whether a repository that has to be created is private.
+        revision: branch to commit to, by default `main`.
+        create_pr: open a pull request.
+        may_overwrite: asked before other files on the Hub are replaced.
+
+    Returns:
+        where it is: an address, or the folder.
+
+    Raises:
+        PublishError: if anything stands against it.
+    """
+    source = find_source(settings)
+    licence = choose_licence(source, settings)
+    if api is None:
+        write_and_verify(folder, source, settings, licence, progress)
+        return str(folder)
+    target = find_target(api, settings.repo_id, revision)
+    reference = write_and_verify(folder, source, settings, licence, progress)
+    if holds(target, folder):
+        return f"{api.endpoint}/{settings.repo_id}, which has these very files already"
+    if target.has_content and not create_pr and not may_overwrite(target):
+        raise PublishError(
+            f"{settings.repo_id} has other files already. `--overwrite` replaces them, `--create-pr` proposes it."
+        )
+    message = f"Upload with transformers-fastvlm: {settings.variant or 'as stored'}"
+    commit = upload(api, folder, target, message, private, create_pr, progress)
+    with tempfile.TemporaryDirectory() as place:
+        again = Path(place) / "download"
+        progress("downloading the commit")
+        download(api, commit, settings.repo_id, again)
+        verify_download(folder, again)
+        verify_model(again, reference, source, settings)
+    return commit.pr_url or commit.commit_url
+
+
+def verify_download(folder: Path, again: Path) -> None:
+    """
+    Raises:
+        PublishError: if a downloaded repository differs from the folder that was uploaded.
+    """
+    ours, theirs = checksums(folder), checksums(again)
+    theirs = {name: digest for name, digest in theirs.items() if not name.startswith((".cache/", ".gitattributes"))}
+    if different := sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)):
+        raise PublishError(f"What was downloaded again differs from what was uploaded: {', '.join(different)}.")
+
+
+def working_folder(folder: Path | None) -> AbstractContextManager[str]:
+    """An empty folder: the user's, which stays, or one that is removed at the end."""
+    if folder is None:
+        return tempfile.TemporaryDirectory(prefix="fastvlm-publish-")
+    if folder.exists() and any(folder.iterdir()):
+        raise PublishError(f"{folder} is not empty.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return nullcontext(str(folder))
+
+
+def ask_to_overwrite(overwrite: bool) -> Callable[[Target], bool]:
+    """The user's word on replacing what is on the Hub: given already, or asked for at a terminal."""
+
+    def may_overwrite(target: Target) -> bool:
+        question = f"{target.repo_id} has {len(target.files)} files already. Replace them?"
+        return overwrite or (sys.stdin.isatty() and typer.confirm(question))
+
+    return may_overwrite
+
+
+def main(
+    source: Annotated[str, typer.Argument(help="Folder or Hub id of a checkpoint, or of a LoRA adapter.")],
+    repo_id: Annotated[str, typer.Option(help="Where it goes: ORG/NAME.")],
+    private: Annotated[bool | None, typer.Option(help="Of a new repository. [default: the account's]")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch to commit to, made if needed. [default: main]")] = None,
+    variant: Annotated[str | None, typer.Option(help="bf16, fp16, int8 or nf4. [default: as stored]")] = None,
+    adapter: Annotated[bool, typer.Option("--adapter", help="Publish an adapter as it is, not merged.")] = False,
+    remote_code: Annotated[bool, typer.Option(help="Add code for readers without this package.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write and verify the folder, upload nothing.")] = False,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the repository has.")] = False,
+    license_id: Annotated[
+        str | None, typer.Option("--license", help="Hub identifier. [default: the source's]")
+    ] = None,
+    license_file: Annotated[Path | None, typer.Option(help="The licence's text. [default: the source's]")] = None,
+    base_model: Annotated[str | None, typer.Option(help="Hub id of what the weights come from.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Hub id of what they were trained on; repeatable.")] = None,
+    language: Annotated[list[str] | None, typer.Option(help="ISO 639-1; repeatable. [default: en]")] = None,
+    modification: Annotated[list[str] | None, typer.Option(help="Done to the weights before; repeatable.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Of `fastvlm evaluate --output`.")] = None,
+    benchmark: Annotated[Path | None, typer.Option(help="Of `fastvlm bench ttft --json`.")] = None,
+    max_shard_size: Annotated[str, typer.Option(help="Of a weight file.")] = "5GB",
+    folder: Annotated[Path | None, typer.Option(help="Keep the repository folder here.")] = None,
+    token: Annotated[str | None, typer.Option(help="Of the Hub. [default: the one logged in with]")] = None,
+) -> None:
+    """Publish a FastVLM checkpoint, or an adapter for one, on the Hugging Face Hub."""
+    console = Console(stderr=True)
+    if dry_run and folder is None:
+        raise typer.BadParameter("--dry-run leaves a folder behind: say where with --folder.")
+    try:
+        settings = PublishSettings(source, repo_id, remote_code=remote_code, max_shard_size=max_shard_size)
+        settings = replace(
+            settings,
+            variant=variant,  # type: ignore[arg-type]  # checked there
+            adapter=adapter,
+            license=license_id,
+            license_file=license_file,
+            base_model=base_model,
+            datasets=tuple(dataset or ()),
+            languages=tuple(language or ("en",)),
+            modifications=tuple(modification or ()),
+            results=results,
+            benchmark=benchmark,
+        )
+        with working_folder(folder) as place, console.status("looking at the source") as status:
+            result = publish(
+                settings,
+                Path(place),
+                None if dry_run else HfApi(token=token),
+                private,
+                revision,
+                create_pr,
+                ask_to_overwrite(overwrite),
+                status.update,
+            )
+    except PublishError as error:
+        console.print(f"[red]Not published.[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    print(f"{'Wrote and verified' if dry_run else 'Published and verified'} {result}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,156 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a repository folder is what it should be: what is in it, and what it computes."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from card_rules import card_errors
+from checkpoint_source import CheckpointSource
+from fixed_inputs import fixed_inputs, last_logits
+from publish_settings import PublishError, PublishSettings
+
+_KNOWN_FILES = re.compile(
+    r"(?:config|generation_config|processor_config|preprocessor_config|adapter_config|tokenizer|tokenizer_config"
+    r"|special_tokens_map|added_tokens|vocab|model\.safetensors\.index)\.json"
+    r"|(?:adapter_model|model|model-\d{5}-of-\d{5})\.safetensors"
+    r"|\w+\.py|chat_template\.jinja|merges\.txt|LICENSE|NOTICE|README\.md|ttft-stages\.png"
+)
+# Vocabularies hold any string.
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt")
+_TEXT_SUFFIXES = (".json", ".py", ".md", ".jinja", ".txt", "")
+_PRIVATE = {
+    "a token": re.compile(r"\bhf_[A-Za-z0-9]{20,}"),
+    "an absolute path": re.compile(r"(?<![\w/.:])(?:/(?:home|Users|root|tmp|mnt|data|workspace)/|[A-Z]:\\+)[\w.-]"),
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """
+    What the source makes of a fixed image and question.
+
+    Args:
+        inputs: the processor's output.
+        logits: scores of the next token, `(1, vocab)`.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    logits: torch.Tensor
+
+
+def reference_of(model: Any, processor: Any) -> Reference:
+    """What the source computes, for what is read back to be compared with."""
+    inputs = fixed_inputs(processor)
+    return Reference(inputs, last_logits(model, inputs))
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file, by its path in the folder."""
+    sums = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while block := file.read(2**22):
+                digest.update(block)
+        sums[path.relative_to(folder).as_posix()] = digest.hexdigest()
+    return sums
+
+
+def verify_contents(folder: Path) -> None:
+    """
+    Check that a folder has nothing but what belongs into a repository, and a card that the Hub takes.
+
+    Raises:
+        PublishError: if there is any other file, a path of this machine, a token, or a card with errors.
+    """
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if not _KNOWN_FILES.fullmatch(name):
+            raise PublishError(f"{name} does not belong into a repository of a model; nothing was uploaded.")
+        for what, found in _private_parts(path):
+            raise PublishError(f"{name} has {what} in it ({found}); nothing was uploaded.")
+    if errors := card_errors((folder / "README.md").read_text(encoding="utf-8")):
+        raise PublishError(f"The Hub would refuse the card: {'; '.join(errors)}.")
+
+
+def _private_parts(path: Path) -> list[tuple[str, str]]:
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            text = str(file.metadata())
+    elif path.suffix in _TEXT_SUFFIXES and path.name not in _VOCABULARIES:
+        text = path.read_text(encoding="utf-8")
+    else:
+        return []
+    found = [(what, match.group()) for what, pattern in _PRIVATE.items() if (match := pattern.search(text))]
+    own = (str(Path.home()), tempfile.gettempdir())
+    return found + [("a path of this machine", place) for place in own if len(place) > 1 and f"{place}/" in text]
+
+
+def verify_model(folder: Path, reference: Reference, source: CheckpointSource, settings: PublishSettings) -> float:
+    """
+    Load a repository folder as its readers do, and compare what it computes with the source.
+
+    Returns:
+        the largest difference of the logits.
+
+    Raises:
+        PublishError: if inputs or logits differ by more than the rounding of their dtype.
+    """
+    if settings.adapter:
+        from peft import PeftModel
+
+        model: Any = AutoModelForImageTextToText.from_pretrained(source.model, dtype="auto")
+        model = PeftModel.from_pretrained(model, folder).eval()
+    else:
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto").eval()
+    inputs = fixed_inputs(AutoProcessor.from_pretrained(folder))
+    return _compare(Reference(inputs, last_logits(model, inputs)), reference, "the folder")
+
+
+def verify_without_package(folder: Path, reference: Reference) -> float:
+    """
+    The same in a process that cannot import this package, with the repository's own code.
+
+    Returns:
+        the largest difference of the logits.
+
+    Raises:
+        PublishError: as `verify_model`, or if the code does not run.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        output = Path(work) / "output.safetensors"
+        command = [sys.executable, str(Path(__file__).parent / "load_without_package.py"), str(folder), str(output)]
+        environment = {**os.environ, "HF_MODULES_CACHE": str(Path(work) / "modules")}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise PublishError(f"The repository's code does not run without this package:\n{done.stderr[-2000:]}")
+        tensors = load_file(output)
+    logits = tensors.pop("logits")
+    return _compare(Reference(tensors, logits), reference, "the repository's own code")
+
+
+def _compare(actual: Reference, expected: Reference, where: str) -> float:
+    for name in expected.inputs.keys() | actual.inputs.keys():
+        ours, theirs = actual.inputs.get(name), expected.inputs.get(name)
+        if ours is None or theirs is None or not torch.equal(ours, theirs):
+            raise PublishError(f"With {where}, the processor's `{name}` is not the source's.")
+    largest = expected.logits.float().abs().max()
+    difference = (actual.logits.float() - expected.logits.float()).abs().max()
+    if not difference <= 16 * torch.finfo(expected.logits.dtype).eps * largest:
+        raise PublishError(
+            f"With {where}, logits differ from the source's by {difference:.2e} (largest {largest:.2e})."
+        )
+    return float(difference)
