@@ -7,8 +7,9 @@ export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 demo: .venv/ready
 	.venv/bin/python examples/read_images.py
 
+# Two tests at a time, one thread each.
 test: lint
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/ready
 	.venv/bin/python -m pytest -m slow

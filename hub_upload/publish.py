@@ -192,7 +192,7 @@ def main(
             results=results,
             benchmark=benchmark,
         )
-        with working_folder(folder) as place, console.status("looking at the source") as status:
+        with working_folder(folder) as place:
             result = publish(
                 settings,
                 Path(place),
@@ -201,7 +201,7 @@ def main(
                 revision,
                 create_pr,
                 ask_to_overwrite(overwrite),
-                status.update,
+                lambda step: console.print(f"{step[0].upper()}{step[1:]} ...", markup=False, highlight=False),
             )
     except PublishError as error:
         console.print(f"[red]Not published.[/] {error}", highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,8 +21,9 @@ from typer.testing import CliRunner
 from conftest import assert_close_to_largest
 from fixed_inputs import fixed_inputs, last_logits
 from helpers_tokenizer import qwen2_tokenizer
+from hub_transfer import Target
 from hub_upload.loopback_hub import client_environment
-from publish import main, publish, verify_download
+from publish import ask_to_overwrite, main, publish, verify_download
 from publish_settings import PublishError, PublishSettings
 from repository_folder import write_repository
 from test_checkpoint_formats import golden_inputs  # noqa: F401
@@ -55,6 +57,14 @@ def logits_of(location, **arguments):
     return last_logits(model, fixed_inputs(AutoProcessor.from_pretrained(location)))
 
 
+OVERWRITING = [
+    (True, False, False, True),
+    (False, False, True, False),
+    (False, True, True, True),
+    (False, True, False, False),
+]
+
+
 def run(*arguments):
     app = Typer()
     app.command()(main)
@@ -85,6 +95,8 @@ def test_the_same_again_is_nothing_new_and_other_files_need_a_word(hub, tiny, wo
     publish(settings(tiny, variant="bf16"), work / "fourth", HfApi(), may_overwrite=lambda target: True)
     assert json.loads(hub.snapshot(REPO)["config.json"])["dtype"] == "bfloat16"
     publish(settings(tiny), work / "fifth", HfApi(), create_pr=True)
+    pull_request = AutoModelForVision2Seq.from_pretrained(REPO, revision="refs/pr/1")
+    assert (pull_request.dtype, AutoModelForVision2Seq.from_pretrained(REPO).dtype) == (torch.float32, torch.bfloat16)
     assert json.loads(hub.snapshot(REPO, "refs/pr/1")["config.json"])["dtype"] == "float32"
     assert json.loads(hub.snapshot(REPO)["config.json"])["dtype"] == "bfloat16"
 
@@ -211,6 +223,26 @@ def test_the_command(hub, tiny, tmp_path, monkeypatch):
     done = run(tiny, "--repo-id", REPO, "--license", "mit")
     assert done.exit_code == 1
     assert "Not published. acme/reader cannot be published: The token is not valid" in done.output
+
+
+def test_a_private_repository_is_read_with_a_token_only(hub, tiny, work, monkeypatch):
+    publish(settings(tiny), work, HfApi(), private=True)
+    assert torch.equal(logits_of(REPO), logits_of(tiny))
+    monkeypatch.delenv("HF_TOKEN")
+    refused = {None: "not a valid model identifier", "hf_bob": "not a valid", "hf_wrong": "401 Unauthorized"}
+    for token, message in refused.items():
+        with pytest.raises(OSError, match=message):
+            AutoModelForVision2Seq.from_pretrained(REPO, token=token, cache_dir=work / str(token))
+    assert AutoModelForVision2Seq.from_pretrained(REPO, token="hf_alice", cache_dir=work / "alice")
+
+
+@pytest.mark.parametrize(("overwrite", "terminal", "word", "may"), OVERWRITING)
+def test_who_may_overwrite(overwrite, terminal, word, may, monkeypatch):
+    questions = []
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: terminal))
+    monkeypatch.setattr("typer.confirm", lambda question: questions.append(question) or word)
+    assert ask_to_overwrite(overwrite)(Target(REPO, files={"config.json": "0"})) == may
+    assert questions == (["acme/reader has 1 files already. Replace them?"] if terminal and not overwrite else [])
 
 
 def test_a_full_disk_is_seen_before_anything_is_written(tiny, work, monkeypatch):
