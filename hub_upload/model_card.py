@@ -212,9 +212,10 @@ def _benchmark(path: Path | None, folder: Path) -> dict[str, Any] | None:
     if content.get("benchmark") != "ttft":
         raise PublishError(f"{path} is not what `fastvlm bench ttft --json` writes.")
     config, machine = content["config"], content["machine"]
-    subject = f"decoder {config['decoder']}, random weights" if config["model"] is None else ""
+    subject = "this model is `ours`" if config["model"] else f"`ours`: decoder {config['decoder']}, random weights"
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
     return {
-        "machine": f"{machine['cpu']}, {machine['threads']} threads, device {machine['device']}, {config['dtype']}",
+        "machine": f"{machine['cpu']}, {threads}, device {machine['device']}, {config['dtype']}",
         "subject": subject,
         "rows": [
             {

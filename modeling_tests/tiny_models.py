@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -92,3 +93,19 @@ def write_tiny_checkpoint(folder: Path, vision: dict | None = None, **text) -> P
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+def adapter_for(base: Path, folder: Path):
+    """A `PeftModel` of a checkpoint with a LoRA adapter that changes its answers, saved to `folder`; needs PEFT."""
+    peft = pytest.importorskip("peft", reason="adapters need PEFT (the `train` extra)")
+    from transformers_fastvlm.training import lora_target_modules
+
+    model = FastVLMForConditionalGeneration.from_pretrained(base)
+    config = peft.LoraConfig(r=4, task_type="CAUSAL_LM", target_modules=lora_target_modules(model))
+    model = peft.get_peft_model(model, config)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.5, generator=generator)
+    model.save_pretrained(folder)
+    return model.eval()

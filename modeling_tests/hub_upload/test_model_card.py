@@ -19,9 +19,11 @@ from hub_upload.loopback_hub import client_environment
 from model_card import without_paths
 from publish import publish
 from publish_settings import PublishError, PublishSettings
+from tiny_models import adapter_for
 
 BUNDLED = Path(__file__).parents[2] / "checkpoints" / "tiny-reader"
 REPO = "acme/reader"
+ADAPTER = "acme/reader-lora"
 RESULTS = {
     "command": "fastvlm evaluate --model /home/alice/models/reader --tasks words,shapes",
     "results": [
@@ -244,8 +246,13 @@ def test_the_snippets_run(hub, tmp_path):
     for library in ("peft", "bitsandbytes", "accelerate", "datasets"):
         pytest.importorskip(library, reason="the card's snippets use the extras `train` and `quantization`")
     publish(PublishSettings(str(BUNDLED), REPO, license="apache-2.0"), tmp_path / "folder", HfApi())
-    card = hub.snapshot(REPO)["README.md"].decode()
-    outputs = run_snippets(card, tmp_path, client_environment(hub, tmp_path / "home"))
-    assert len(outputs) == 4
-    assert outputs[0].strip()
+    adapter_for(BUNDLED, tmp_path / "adapter")
+    adapter = PublishSettings(str(tmp_path / "adapter"), ADAPTER, adapter=True, base_model=REPO, license="apache-2.0")
+    publish(adapter, tmp_path / "adapter_folder", HfApi())
+    cards = [hub.snapshot(name)["README.md"].decode() for name in (REPO, ADAPTER)]
+    assert [card_errors(card) for card in cards] == [[], []]
+    outputs = run_snippets("\n".join(cards), tmp_path, client_environment(hub, tmp_path / "home"))
+    assert len(outputs) == 5
     assert "generated_text" in outputs[2]
+    assert outputs[0].strip()
+    assert outputs[0] != outputs[4]  # the adapter is on

@@ -27,7 +27,7 @@ from publish import ask_to_overwrite, main, publish, verify_download
 from publish_settings import PublishError, PublishSettings
 from repository_folder import write_repository
 from test_checkpoint_formats import golden_inputs  # noqa: F401
-from tiny_models import write_tiny_checkpoint
+from tiny_models import adapter_for, write_tiny_checkpoint
 from transformers_fastvlm import AutoModelForVision2Seq
 from transformers_fastvlm.quantization import quantization_config
 
@@ -154,23 +154,12 @@ def test_round_trip_of_an_original_gives_the_golden_logits(
         publish(settings(REPO), work / "again", HfApi())
 
 
-def adapter_for(base, folder):
-    peft = pytest.importorskip("peft", reason="adapters need PEFT (the `train` extra)")
-    from transformers_fastvlm.training import lora_target_modules
-
-    model = AutoModelForVision2Seq.from_pretrained(base)
-    config = peft.LoraConfig(r=4, task_type="CAUSAL_LM", target_modules=lora_target_modules(model))
-    model = peft.get_peft_model(model, config)
-    torch.manual_seed(0)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.5)
-    model.save_pretrained(folder)
-    return last_logits(model.eval(), fixed_inputs(AutoProcessor.from_pretrained(base)))
+def adapter_logits(base, folder):
+    return last_logits(adapter_for(base, folder), fixed_inputs(AutoProcessor.from_pretrained(base)))
 
 
 def test_an_adapter_as_it_is_and_merged(hub, tiny, work, tmp_path):
-    expected = adapter_for(tiny, tmp_path / "adapter")
+    expected = adapter_logits(tiny, tmp_path / "adapter")
     assert not torch.allclose(expected, logits_of(tiny), atol=0.1)
     publish(settings(tmp_path / "adapter"), work / "merged", HfApi())
     torch.testing.assert_close(logits_of(REPO), expected, atol=1e-4, rtol=1e-4)
@@ -196,7 +185,7 @@ def test_push_to_hub_of_model_processor_and_adapter(hub, tiny, tmp_path):
     AutoProcessor.from_pretrained(tiny).push_to_hub("acme/pushed")
     assert torch.equal(logits_of("acme/pushed"), logits_of(tiny))
     assert hub.snapshot("acme/pushed")["model.safetensors"] == (tiny / "model.safetensors").read_bytes()
-    expected = adapter_for(tiny, tmp_path / "adapter")
+    expected = adapter_logits(tiny, tmp_path / "adapter")
     model = peft.PeftModel.from_pretrained(AutoModelForVision2Seq.from_pretrained("acme/pushed"), tmp_path / "adapter")
     model.push_to_hub("acme/pushed-adapter")
     again = peft.PeftModel.from_pretrained(

@@ -101,13 +101,15 @@ def draw_stages(benchmark: TtftBenchmark, path: Path) -> Path:
         lengths = [point.median(stage) * 1e3 for point in points]
         axes.barh(range(len(points)), lengths, left=ends, label=stage, color=colour)
         ends = [end + length for end, length in zip(ends, lengths)]
-    for index, total in enumerate(ends):
-        axes.annotate(f" {total:.0f}", (total, index), va="center", fontsize=8)
+    for index, (end, point) in enumerate(zip(ends, points)):
+        axes.annotate(f" {point.median() * 1e3:.0f}", (end, index), va="center", fontsize=8)
     config = benchmark.config
+    subject = f"decoder {config.decoder}" if config.model is None else Path(config.model).name
     axes.set_xlabel("time to first token, ms")
-    axes.set_title(f"decoder {config.decoder}, {config.dtype}, batch {config.batch_size}", fontsize=10)
+    axes.set_title(f"{subject}, {config.dtype}, batch {config.batch_size}", fontsize=10)
     axes.margins(x=0.1)
-    axes.legend(fontsize=8)
+    figure.set_figheight(figure.get_figheight() + 0.3)
+    figure.legend(loc="outside lower center", ncols=len(_STAGE_COLOURS), fontsize=8)
     figure.savefig(path, dpi=120)
     return path
 
