@@ -93,6 +93,8 @@ def publish(
     Raises:
         PublishError: if anything stands against it.
     """
+    if create_pr and revision not in (None, "main"):
+        raise PublishError("A pull request goes to `main`: leave out `--revision`, or `--create-pr`.")
     source = find_source(settings)
     licence = choose_licence(source, settings)
     if api is None:

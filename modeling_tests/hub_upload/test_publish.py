@@ -214,6 +214,11 @@ def test_the_command(hub, tiny, tmp_path, monkeypatch):
     assert "Not published. acme/reader cannot be published: The token is not valid" in done.output
 
 
+def test_a_pull_request_to_a_branch_is_refused(tiny, work):
+    with pytest.raises(PublishError, match="A pull request goes to `main`"):
+        publish(settings(tiny), work, HfApi(), revision="v1", create_pr=True)
+
+
 def test_a_private_repository_is_read_with_a_token_only(hub, tiny, work, monkeypatch):
     publish(settings(tiny), work, HfApi(), private=True)
     assert torch.equal(logits_of(REPO), logits_of(tiny))
