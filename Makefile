@@ -16,7 +16,7 @@ test-slow: .venv/ready
 
 # The oldest supported transformers, without torchvision, timm or any extra.
 test-floor: .venv-floor/ready
-	.venv-floor/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv-floor/bin/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/ready
 	.venv/bin/ruff check .
@@ -36,7 +36,7 @@ format: .venv/ready
 .venv-floor/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-floor
 	.venv-floor/bin/python -m pip install --quiet --upgrade pip
-	.venv-floor/bin/python -m pip install --quiet "torch==2.13.0" "transformers==5.16.1" pytest -e .
+	.venv-floor/bin/python -m pip install --quiet "torch==2.13.0" "transformers==5.16.1" pytest pytest-xdist -e .
 	touch $@
 
 clean:
