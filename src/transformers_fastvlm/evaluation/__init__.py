@@ -1,0 +1,19 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""How good a checkpoint is: the paper's benchmarks through lmms-eval, and their metrics for scripts of one's own."""
+
+from .answering import ModelOptions, image_embeddings
+from .extras import MissingLibraryError
+from .load_metric import METRICS, load_metric
+from .runner import EvaluationConfig, EvaluationError, run_evaluation
+
+__all__ = [
+    "METRICS",
+    "EvaluationConfig",
+    "EvaluationError",
+    "MissingLibraryError",
+    "ModelOptions",
+    "image_embeddings",
+    "load_metric",
+    "run_evaluation",
+]
