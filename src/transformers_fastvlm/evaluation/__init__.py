@@ -4,7 +4,7 @@
 
 from .answering import ModelOptions, image_embeddings
 from .extras import MissingLibraryError
-from .load_metric import METRICS, load_metric
+from .metric_loading import METRICS, load_metric
 from .runner import EvaluationConfig, EvaluationError, run_evaluation
 
 __all__ = [

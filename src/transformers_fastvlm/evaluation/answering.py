@@ -15,6 +15,7 @@ from ..quantization import quantization_config
 from .extras import require
 
 IMAGE_TOKEN = "<image>"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 # What LLaVA's models in lmms-eval take where a task sets no limit.
 MAX_NEW_TOKENS = 1024
 # Options of a task's `generation_kwargs` that `generate` knows by the same name.
@@ -46,8 +47,8 @@ class ModelOptions:
     compiled: bool = False
 
     def __post_init__(self):
-        if self.dtype != "auto" and not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise ValueError(f"Unknown dtype {self.dtype!r}; try 'auto', 'float32', 'bfloat16' or 'float16'.")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"Unknown dtype {self.dtype!r}; known are {', '.join(DTYPES)}.")
 
 
 def load(options: ModelOptions, device: torch.device | str = "cpu") -> tuple[Any, Any]:

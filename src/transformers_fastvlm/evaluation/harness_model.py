@@ -21,7 +21,7 @@ from .answering import ModelOptions, generation_options, to_messages
 from .answers import AnswerStore, fingerprint, key_of
 from .images import any_unreadable
 
-# Prompts timed for the time to first token, one by one, after one that is not.
+# Prompts timed for the time to first token, one by one, after the first of them to warm up.
 _TIMED_PROMPTS = 8
 # Of a task whose answer is the number of the image most similar to the first one.
 NEAREST_IMAGE = "nearest_image"
@@ -129,9 +129,11 @@ class FastVLM(lmms):
         text, options, _, document, task, split = request.args
         if callable(options):
             options = options(self.task_dict[task][split][document])
-        # The data's own names and sizes: questions stay the same where images are made anew.
-        data = self.task_dict[task][split].info.download_checksums
-        return key_of(self._identity, request.request_type, task, split, document, request.idx, text, options, data)
+        # Questions may stay the same where images are made anew; `datasets` keeps each version in a folder of its own.
+        data = self.task_dict[task][split]
+        folders = sorted({str(Path(file["filename"]).parent) for file in data.cache_files})
+        place = [request.request_type, task, split, document, request.idx]
+        return key_of(self._identity, place, text, options, folders, data.info.dataset_size)
 
     def _batches(self, requests: dict[str, Instance]) -> Iterator[dict[str, Instance]]:
         """Groups of up to `batch_size` with the same options, which one call of `generate` can take."""
@@ -170,11 +172,11 @@ class FastVLM(lmms):
     def _measure_ttft(self, requests: list[Instance]) -> None:
         prompts = [
             to_messages(request.args[0], images)
-            for request in requests[: _TIMED_PROMPTS + 1]
+            for request in requests[:_TIMED_PROMPTS]
             if not request.args[1].get(NEAREST_IMAGE) and not any_unreadable(images := self._images(request))
         ]
         seconds = []
-        for prompt in prompts:
+        for prompt in [*prompts[:1], *prompts]:
             start = time.perf_counter()
             answering.generate_answers(self.model, self.processor, [prompt], max_new_tokens=1, do_sample=False)
             seconds.append(time.perf_counter() - start)

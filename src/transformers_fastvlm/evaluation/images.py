@@ -15,7 +15,9 @@ _MARK = "unreadable"
 @contextmanager
 def blank_for_unreadable() -> Iterator[None]:
     """
-    While it is entered, data sets give a marked blank image where one is broken, cut off or missing.
+    While it is entered, data sets give a marked blank image where one is broken or missing.
+
+    One that is cut short is shown as far as it goes, as lmms-eval has PIL do.
 
     lmms-eval reads images in many places, its tasks' constructors among them, so it is the reading that must bear it.
     """

@@ -93,6 +93,7 @@ def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
     """
     require(["lmms_eval", "accelerate", "datasets"])
     from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.tasks import TaskManager
 
     from .harness_model import FastVLM
 
@@ -105,7 +106,13 @@ def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
             **asdict(config.model),
         )
         options = argparse.Namespace(process_with_media=False, output_path=str(config.output.parent))
-        found = simple_evaluate(model=model, tasks=tasks, limit=config.limit, cli_args=options, verbosity="ERROR")
+        found = simple_evaluate(
+            model=model,
+            tasks=tasks,
+            task_manager=TaskManager(include_defaults=False),  # else it reads all definitions again
+            limit=config.limit,
+            cli_args=options,
+        )
     unreadable = _from_all_processes(model.accelerator.num_processes, model.unreadable)
     if found is None:
         return None
@@ -182,12 +189,14 @@ def _explained(name: str, error: Exception) -> str:
     cause = last.exception() if last is not None else error
     if isinstance(cause, IndexError):
         return f"Task {name!r} has no documents: its data set is empty."
-    if name.startswith("tiny_"):
+    if isinstance(cause, FileNotFoundError) and (OWN_TASKS / f"{name}.yaml").exists():
         return f"The data of {name!r} is in the repository, under checkpoints/tiny-reader/evaluation: {cause}"
-    return (
-        f"The data of task {name!r} could not be loaded; it needs the network, or a copy in the local cache "
-        f"(HF_HOME): {type(cause).__name__}: {cause}"
-    )
+    if isinstance(cause, OSError):
+        hint = "it needs the network, or a copy in the local cache (HF_HOME)"
+    else:
+        hint = "is it whole, and not empty?"
+        cause = cause.__cause__ or cause
+    return f"The data of task {name!r} could not be loaded; {hint}: {type(cause).__name__}: {cause}"
 
 
 def task_rows(task: Any, found: dict[str, Any], unreadable: set[int]) -> Iterator[dict[str, Any]]:

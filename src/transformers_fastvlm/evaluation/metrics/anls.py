@@ -15,7 +15,7 @@ class Anls(evaluate.Metric):
             description="Average normalized Levenshtein similarity, where less than the threshold counts as 0.",
             citation="arXiv 1907.00490",
             inputs_description=(
-                "predictions: list of strings; no answer, `None`, is an empty one. references: a list of accepted "
+                "predictions: list of strings; no answer is an empty one. references: a list of accepted "
                 "strings for each. threshold: defaults to 0.5."
             ),
             features=datasets.Features(

@@ -19,7 +19,7 @@ class ExactMatch(evaluate.Metric):
             description="Share of predictions that equal their reference, but for white space around them.",
             citation="",
             inputs_description=(
-                "predictions, references: lists of strings; no answer, `None`, is an empty one. ignore_case, "
+                "predictions, references: lists of strings; no answer is an empty one. ignore_case, "
                 "ignore_punctuation: whether those differences count."
             ),
             features=datasets.Features(
@@ -40,7 +40,7 @@ class ExactMatch(evaluate.Metric):
         def normalized(text: str | None) -> str:
             text = (text or "").strip()
             text = text.lower() if ignore_case else text
-            return text.translate(_NO_PUNCTUATION).strip() if ignore_punctuation else text
+            return text.translate(_NO_PUNCTUATION) if ignore_punctuation else text
 
         equal = accuracy_score([*map(normalized, references)], [*map(normalized, predictions)])
         return {"exact_match": float(equal)}

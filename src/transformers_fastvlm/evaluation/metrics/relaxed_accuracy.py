@@ -15,7 +15,7 @@ class RelaxedAccuracy(evaluate.Metric):
             description="Share of predictions within a tolerance of a reference that is a number, or equal to a text.",
             citation="arXiv 2203.10244",
             inputs_description=(
-                "predictions: list of strings; no answer, `None`, is an empty one. references: a list of accepted "
+                "predictions: list of strings; no answer is an empty one. references: a list of accepted "
                 "strings for each. tolerance: of the reference, defaults to 0.05."
             ),
             features=datasets.Features(

@@ -17,7 +17,7 @@ class VqaAccuracy(evaluate.Metric):
             description="min(matching answers / 3, 1), averaged over all sets of people but one.",
             citation="arXiv 1505.00468",
             inputs_description=(
-                "predictions: list of strings; no answer, `None`, is an empty one. references: the list of people's "
+                "predictions: list of strings; no answer is an empty one. references: the list of people's "
                 "answers for each."
             ),
             features=datasets.Features(
