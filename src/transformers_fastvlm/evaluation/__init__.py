@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How good a checkpoint is: the paper's benchmarks through lmms-eval, and their metrics for scripts of one's own."""
 
-from .answering import ModelOptions, image_embeddings
+from .answering import ModelOptions, generate_answers, image_embeddings, load, score_continuations, to_messages
 from .extras import MissingLibraryError
 from .metric_loading import METRICS, load_metric
 from .runner import EvaluationConfig, EvaluationError, run_evaluation
@@ -13,7 +13,11 @@ __all__ = [
     "EvaluationError",
     "MissingLibraryError",
     "ModelOptions",
+    "generate_answers",
     "image_embeddings",
+    "load",
     "load_metric",
     "run_evaluation",
+    "score_continuations",
+    "to_messages",
 ]

@@ -33,7 +33,7 @@ _LIBRARIES = (
 
 
 class EvaluationError(ValueError):
-    """A task or its data is not there."""
+    """A task, its data or the model is not there."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
 
     Raises:
         MissingLibraryError: if lmms-eval is not installed.
-        EvaluationError: if a task is unknown, or its data is not on this machine and cannot be loaded.
+        EvaluationError: if a task is unknown, or its data or the model is not on this machine and cannot be loaded.
     """
     require(["lmms_eval", "accelerate", "datasets"])
     from lmms_eval.evaluator import simple_evaluate
@@ -99,12 +99,15 @@ def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
 
     with blank_for_unreadable():
         tasks = load_tasks(config.tasks, config.include_path)
-        model = FastVLM(
-            batch_size=config.batch_size,
-            device=config.device,
-            answers=str(config.answers_path),
-            **asdict(config.model),
-        )
+        try:
+            model = FastVLM(
+                batch_size=config.batch_size,
+                device=config.device,
+                answers=str(config.answers_path),
+                **asdict(config.model),
+            )
+        except OSError as error:
+            raise EvaluationError(f"Model {config.model.pretrained!r} could not be loaded: {error}") from error
         options = argparse.Namespace(process_with_media=False, output_path=str(config.output.parent))
         found = simple_evaluate(
             model=model,
