@@ -59,11 +59,15 @@ def read_answers(results_path: Path) -> dict[str, dict[int, Any]] | None:
     answers: dict[str, dict[int, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         sample = json.loads(line)
-        # Of log-likelihoods, the pairs of which the least loss is the answer.
-        given = sample["answers"]
-        text = given[0] if isinstance(given[0], str) else str(min(range(len(given)), key=lambda i: given[i][0]))
-        answers.setdefault(sample["task"], {})[sample["document"]] = text
+        answers.setdefault(sample["task"], {})[sample["document"]] = _in_words(sample["answers"])
     return answers
+
+
+def _in_words(given: list[Any]) -> str:
+    """The answer; of log-likelihoods, which are pairs, the number of the one with the least loss."""
+    if not given or isinstance(given[0], str):
+        return given[0] if given else ""
+    return str(min(range(len(given)), key=lambda index: given[index][0]))
 
 
 def differences(after: Path, before: Path) -> list[Difference]:

@@ -54,8 +54,6 @@ def _draw_scores(results: dict[str, Any], path: Path) -> Path:
     places = range(len(rows))
     errors = [row["stderr"] or 0 for row in rows]
     axes.barh(places, [row["value"] for row in rows], xerr=errors, height=0.6, color=_OURS, label="this checkpoint")
-    for place, row in zip(places, rows):
-        axes.annotate(f" {row['value']:.1f}", (row["value"] + (row["stderr"] or 0), place), va="center", fontsize=8)
     for size, colour in _CARD_COLOURS.items():
         known = [
             (KNOWN_TASKS[row["task"]].card, place) for place, row in zip(places, rows) if row["task"] in KNOWN_TASKS
@@ -63,7 +61,9 @@ def _draw_scores(results: dict[str, Any], path: Path) -> Path:
         points = [(card[size], place) for card, place in known if size in card]
         if points:
             axes.plot(*zip(*points), "|", markersize=16, markeredgewidth=2.5, color=colour, label=f"original {size}")
-    axes.set_yticks(places, [f"{row['dataset_name']}\n{row['metric_name']}" for row in rows], fontsize=8)
+    axes.set_yticks(
+        places, [f"{row['dataset_name']}\n{row['metric_name']} {row['value']:.1f}" for row in rows], fontsize=8
+    )
     axes.set_ylim(len(rows) - 0.4, -0.6)  # the first on top
     axes.set_xlim(0, 108)
     axes.set_xlabel("score, %")
@@ -74,31 +74,28 @@ def _draw_scores(results: dict[str, Any], path: Path) -> Path:
 
 
 def _draw_score_over_ttft(results: Sequence[dict[str, Any]], path: Path) -> Path:
-    """As figure 4 of the paper (arXiv 2412.13303), with a line per task instead of their average."""
+    """As figure 4 of the paper (arXiv 2412.13303): the average over tasks, and a line per task besides."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     axes = figure.subplots()
     results = sorted(results, key=lambda each: each["settings"]["ttft_ms"])
-    tasks = dict.fromkeys(row["dataset_name"] for each in results for row in reported_rows(each))
-    for task in tasks:
-        points = [
-            (each["settings"]["ttft_ms"], row["value"])
-            for each in results
-            for row in reported_rows(each)
-            if row["dataset_name"] == task
-        ]
-        axes.plot(*zip(*points), marker="o", label=task)
-    for each in results:
-        axes.axvline(each["settings"]["ttft_ms"], color="#999999", linewidth=0.6, zorder=0)
-        axes.annotate(
-            f"{each['settings']['resolution']}²",
-            (each["settings"]["ttft_ms"], 1.01),
-            xycoords=("data", "axes fraction"),
-            ha="center",
-            fontsize=8,
-        )
+    times = [each["settings"]["ttft_ms"] for each in results]
+    scores = [{row["dataset_name"]: row["value"] for row in reported_rows(each)} for each in results]
+    for index, task in enumerate(dict.fromkeys(name for each in scores for name in each)):
+        points = [(time, each[task]) for time, each in zip(times, scores) if task in each]
+        style = "-" if index < 10 else "--"  # there are ten colours
+        axes.plot(*zip(*points), style, marker="o", markersize=4, linewidth=1.2, label=task)
+    if len(scores[0]) > 1 and all(each.keys() == scores[0].keys() for each in scores):
+        averages = [sum(each.values()) / len(each) for each in scores]
+        axes.plot(times, averages, color="black", marker="o", linewidth=2.5, label="average")
+    for time, each in zip(times, results):
+        axes.axvline(time, color="#999999", linewidth=0.6, zorder=0)
+        text = f"{each['settings']['resolution']}²"
+        axes.annotate(text, (time, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
     axes.set_xscale("log")
+    axes.set_xticks(times, [f"{time:.0f}" for time in times])
+    axes.minorticks_off()
     axes.set_xlabel("time to first token, ms")
     axes.set_ylabel("score, %")
     axes.set_ylim(0, 103)

@@ -132,16 +132,20 @@ def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
         "settings": _settings(config, model),
         "results": rows,
     }
+    _write(config, results, samples)
+    return results
+
+
+def _write(config: EvaluationConfig, results: dict[str, Any], samples: list[dict[str, Any]]) -> None:
     config.output.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     lines = (json.dumps(sample, ensure_ascii=False, default=str) + "\n" for sample in samples)
     config.samples_path.write_text("".join(lines), encoding="utf-8")
-    return results
 
 
 def quieten_harness() -> None:
     """Have lmms-eval say nothing but errors, in this whole process."""
     require(["lmms_eval"])
-    import lmms_eval.models  # noqa: F401  (sets the logger up)
+    import lmms_eval.evaluator  # noqa: F401  (what it imports sets the logger up)
     from loguru import logger
 
     logger.remove()
@@ -232,8 +236,8 @@ def task_rows(task: Any, found: dict[str, Any], unreadable: set[int]) -> Iterato
             "metric_name": METRIC_NAMES.get(metric, metric.replace("_", " ").capitalize()),
             "value": round(scale * value, 2),
             "stderr": round(scale * error, 2) if isinstance(error, float) else None,
-            "samples": len(scored),
-            "unreadable": sum(sample["doc_id"] in unreadable for sample in scored),
+            "samples": len({sample["doc_id"] for sample in scored}),
+            "unreadable": len({sample["doc_id"] for sample in scored} & unreadable),
         }
 
 
@@ -268,7 +272,7 @@ def _sample(task: Any, sample: dict[str, Any], unreadable: set[int]) -> dict[str
         "document": sample["doc_id"],
         "question": sample["arguments"][0] if sample["arguments"] else None,
         "target": sample["target"],
-        "answers": sample["filtered_resps"],
+        "answers": [] if lost else sample["filtered_resps"],
         "scores": {name: as_wrong(sample[name]) if lost else sample[name] for name in metrics},
         "unreadable": lost,
     }
