@@ -63,7 +63,6 @@ def test_every_option_reaches_the_run(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tasks", "tiny_colour"], "Did you mean tiny_colours"),
         (["--tasks", ","], "Name at least one task"),
         (["--tasks", "tiny_colours", "--dtype", "int4"], "Unknown dtype 'int4'"),
         (["--tasks", "tiny_colours", "--quantization", "int2"], "Unknown scheme 'int2'"),

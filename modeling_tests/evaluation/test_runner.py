@@ -20,7 +20,7 @@ from helpers_tokenizer import qwen2_tokenizer
 from running_scripts import ENVIRONMENT
 from transformers_fastvlm import AutoModelForVision2Seq, FastVLMProcessor
 from transformers_fastvlm.evaluation import EvaluationConfig, EvaluationError, ModelOptions, answering, run_evaluation
-from transformers_fastvlm.evaluation.runner import as_wrong
+from transformers_fastvlm.evaluation.runner import as_wrong, is_hub_id
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +230,13 @@ def test_unreadable_ones_are_still_counted_when_the_run_goes_on(tmp_path, monkey
 )
 def test_a_wrong_score_of_every_kind_of_task(score, wrong):
     assert as_wrong(score) == wrong
+
+
+def test_only_data_of_the_hub_has_an_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local" / "data").mkdir(parents=True)
+    assert is_hub_id("lmms-lab/textvqa")
+    assert not any(map(is_hub_id, ("parquet", "local/data", str(tmp_path), "/no/such/folder")))
 
 
 def test_new_images_under_the_same_questions_are_asked_about(tmp_path, monkeypatch):

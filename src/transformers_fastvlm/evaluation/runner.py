@@ -4,6 +4,7 @@
 
 import argparse
 import difflib
+import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -223,34 +224,39 @@ def task_rows(task: Any, found: dict[str, Any], unreadable: set[int]) -> Iterato
             continue
         scored = [sample for sample in samples if metric in sample]
         error = found["results"][name].get(f"{metric}_stderr,{filter_name}")
-        if any(sample["doc_id"] in unreadable for sample in scored):
-            value, error = _score_again(task, metric, scored, unreadable)
+        scores = [sample[metric] for sample in scored]
+        corrected = [as_wrong(s[metric]) if s["doc_id"] in unreadable else s[metric] for s in scored]
+        if corrected != scores:  # some tasks guess where there is no answer
+            value, error = _aggregate(task, metric, corrected)
         # Most metrics of lmms-eval are fractions; the others have a scale of their own.
         scale = 100 if 0 <= value <= 1 else 1
         yield {
             "task": name,
             "dataset_name": known.dataset_name if known else name,
-            "dataset_id": task.DATASET_PATH if "/" in task.DATASET_PATH else None,
+            "dataset_id": task.DATASET_PATH if is_hub_id(task.DATASET_PATH) else None,
             "dataset_split": task.config.test_split or task.config.validation_split,
             "metric": metric,
             "metric_name": METRIC_NAMES.get(metric, metric.replace("_", " ").capitalize()),
-            "value": round(scale * value, 2),
+            "value": round(scale * float(value), 2),
             "stderr": round(scale * error, 2) if isinstance(error, float) else None,
             "samples": len({sample["doc_id"] for sample in scored}),
             "unreadable": len({sample["doc_id"] for sample in scored} & unreadable),
         }
 
 
-def _score_again(task: Any, metric: str, samples: list[dict], unreadable: set[int]) -> tuple[float, float | None]:
-    """A metric with unreadable documents wrong. Some tasks guess where there is no answer."""
+def is_hub_id(path: str) -> bool:
+    """Whether a data set's path is one on the Hub, not a folder or one of `datasets`' formats."""
+    return path.count("/") == 1 and not Path(path).exists()
+
+
+def _aggregate(task: Any, metric: str, scores: list[Any]) -> tuple[float, float | None]:
+    """A metric of a task and its standard error, from the scores of its documents."""
     from lmms_eval.api.metrics import stderr_for_metric
 
-    values = [as_wrong(s[metric]) if s["doc_id"] in unreadable else s[metric] for s in samples]
     aggregation = task.aggregation()[metric]
-    needs_args = "args" in getattr(getattr(aggregation, "__code__", None), "co_varnames", ())
-    value = aggregation(values, args=task.args) if needs_args else aggregation(values)
-    stderr = stderr_for_metric(aggregation, bootstrap_iters=0)
-    return value, stderr(values) if stderr and len(values) > 1 else None
+    options = {"args": task.args} if "args" in inspect.signature(aggregation).parameters else {}
+    stderr = stderr_for_metric(aggregation, bootstrap_iters=100)
+    return aggregation(scores, **options), stderr(scores) if stderr and len(scores) > 1 else None
 
 
 def as_wrong(score: Any) -> Any:
