@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoProcessor
 
-from ..auto import AutoModelForVision2Seq
+from ..modeling_fastvlm import FastVLMForConditionalGeneration
+from ..processing_fastvlm import FastVLMProcessor
 from ..quantization import quantization_config
 from .extras import require
 
@@ -53,18 +53,20 @@ class ModelOptions:
 
 def load(options: ModelOptions, device: torch.device | str = "cpu") -> tuple[Any, Any]:
     """
-    The model, in eval mode on `device`, and its processor.
+    The model, in eval mode on `device`, and its processor, of an own, original or upstream checkpoint.
 
     Raises:
         MissingLibraryError: if there is an adapter and PEFT is not installed.
         ImportError, OSError, ValueError: as `from_pretrained` and `quantization_config` do.
     """
-    size = {} if options.resolution is None else {"size": options.resolution}
-    processor = AutoProcessor.from_pretrained(options.pretrained, **size)
-    scheme = options.quantization
-    placement = {"quantization_config": quantization_config(scheme), "device_map": {"": device}} if scheme else {}  # type: ignore[arg-type]
-    model: Any = AutoModelForVision2Seq.from_pretrained(options.pretrained, dtype=options.dtype, **placement)
-    if not scheme:
+    size: dict[str, Any] = {} if options.resolution is None else {"size": options.resolution}
+    processor = FastVLMProcessor.from_pretrained(options.pretrained, **size)
+    scheme: Any = options.quantization
+    placement: dict[str, Any] = {}
+    if scheme is not None:
+        placement = {"quantization_config": quantization_config(scheme), "device_map": {"": device}}
+    model: Any = FastVLMForConditionalGeneration.from_pretrained(options.pretrained, dtype=options.dtype, **placement)
+    if scheme is None:
         model = model.to(device)
     if options.static_cache:
         model.generation_config.cache_implementation = "static"
