@@ -2,7 +2,9 @@ PYTHON ?= python3
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 
-.PHONY: demo test test-slow test-floor lint format clean
+TINY_TASKS = tiny_reading,tiny_counting,tiny_colours,tiny_digits,tiny_matching,tiny_retrieval
+
+.PHONY: demo test test-slow test-floor eval lint format clean
 
 demo: .venv/ready
 	.venv/bin/python examples/read_images.py
@@ -17,6 +19,15 @@ test-slow: .venv/ready
 # The oldest supported transformers, without torchvision, timm or any extra.
 test-floor: .venv-floor/ready
 	OMP_NUM_THREADS=1 .venv-floor/bin/python -m pytest -n 2 --dist loadfile
+
+# Answers that are kept would be those of the code before a change.
+eval: .venv/ready
+	rm -rf runs/evaluation
+	mkdir -p runs/evaluation
+	.venv/bin/fastvlm evaluate --model checkpoints/tiny-reader --tasks $(TINY_TASKS) --batch-size 8 \
+		--output runs/evaluation/results.json
+	.venv/bin/fastvlm report runs/evaluation/results.json --baseline checkpoints/tiny-reader/evaluation/results.json \
+		--tolerance 2
 
 lint: .venv/ready
 	.venv/bin/ruff check .

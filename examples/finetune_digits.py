@@ -16,7 +16,6 @@ import sys
 import time
 from pathlib import Path
 
-import evaluate
 import torch
 from peft import PeftModel
 from PIL import Image
@@ -24,14 +23,13 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from transformers import AutoProcessor
 
-import transformers_fastvlm.training
 from tiny_reader_data import READING_QUESTION, TRAINING_FONTS, Renderer, find_fonts, find_photographs
 from transformers_fastvlm import AutoModelForVision2Seq
+from transformers_fastvlm.evaluation import load_metric
 from transformers_fastvlm.quantization import quantization_config
 
 HERE = Path(__file__).resolve().parent
 QUESTION = "Which digit is this?"
-METRIC = Path(transformers_fastvlm.training.__file__).parent / "metrics" / "exact_match.py"
 
 
 def write_digits(folder: Path, test_size: int) -> tuple[Path, list[tuple[Path, str]]]:
@@ -55,7 +53,7 @@ def write_digits(folder: Path, test_size: int) -> tuple[Path, list[tuple[Path, s
 @torch.no_grad()
 def exact_match(model, processor, tasks: list[tuple[Path | Image.Image, str]], question: str) -> float:
     """Share of `(image, answer)` that greedy decoding answers as told, by the metric of that name."""
-    metric = evaluate.load(str(METRIC))
+    metric = load_metric("exact_match")
     content = [{"type": "image"}, {"type": "text", "text": question}]
     prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     for start in range(0, len(tasks), 50):

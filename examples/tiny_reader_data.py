@@ -190,6 +190,7 @@ class Renderer:
         max_words: more than 1 stacks up to so many words in an image; the answer is then the topmost. Such images
             teach an encoder more characters in the same time.
         photograph_fraction: share of backgrounds cut from photographs.
+        words: what words are taken from; without any, they are made up.
     """
 
     def __init__(
@@ -202,6 +203,7 @@ class Renderer:
         font_sizes: tuple[float, float] = (0.125, 0.33),
         max_words: int = 1,
         photograph_fraction: float = 0.5,
+        words: list[str] | tuple[str, ...] = (),
     ):
         self.size = size
         self.fonts = list(fonts)
@@ -209,6 +211,7 @@ class Renderer:
         self.reading_fraction = reading_fraction
         self.font_sizes = font_sizes
         self.max_words = max_words
+        self.words = list(words)
         self.photograph_fraction = photograph_fraction if photographs else 0.0
         self.photographs = [self._load_photograph(path) for path in photographs]
         noise = random.Random(0).randbytes((2 * size) ** 2 * 3)
@@ -293,13 +296,16 @@ class Renderer:
 
     def _render_words(self, rng: random.Random, difficulty: float) -> Sample:
         count = rng.randint(1, self.max_words)
-        lengths = [rng.randint(1, round(3 + (MAX_WORD_LENGTH - 3) * difficulty)) for _ in range(count)]
-        words = [draw_word(rng, length, self.held_out_words) for length in lengths]
+        if self.words:
+            words = rng.choices(self.words, k=count)
+        else:
+            lengths = [rng.randint(1, round(3 + (MAX_WORD_LENGTH - 3) * difficulty)) for _ in range(count)]
+            words = [draw_word(rng, length, self.held_out_words) for length in lengths]
         width = height = self.size
         shape = rng.random()
         if shape < 0.3:
             height = round(self.size * rng.uniform(0.5 if count == 1 else 0.8, 0.95))
-        elif shape < 0.4 and max(lengths) <= 4:
+        elif shape < 0.4 and max(map(len, words)) <= 4:
             width = round(self.size * rng.uniform(0.55, 0.95))
         zoom = rng.uniform(1.2, MAX_ZOOM) if rng.random() < 0.35 else 1.0
         canvas = self._background(rng, round(width * zoom), round(height * zoom))

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `fastvlm` command. Every sub-command only reads its arguments and calls the capability behind it."""
 
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,10 +66,10 @@ def integers_in(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(f"{text!r} is not a comma-separated list of whole numbers.") from error
 
 
-def require_folder_of(json_path: Path | None) -> None:
+def require_folder_of(path: Path | None, option: str = "--json") -> None:
     """Refuse a result file whose folder is not there before anything is measured."""
-    if json_path is not None and not json_path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"--json: there is no folder {json_path.absolute().parent}.")
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"{option}: there is no folder {path.absolute().parent}.")
 
 
 def console() -> Console:
@@ -246,3 +248,92 @@ def train(
     report.print_training_benchmark(result, console())
     if json_path is not None:
         report.write_json(report.training_benchmark_dict(result), json_path)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="Folder or Hub id of any FastVLM checkpoint.")],
+    tasks: Annotated[
+        str, typer.Option(help="Of lmms-eval's tasks, or tiny_reading, tiny_counting, ... without network.")
+    ],
+    load_in_4bit: Annotated[bool, typer.Option("--load-in-4bit", help="The same as --quantization nf4.")] = False,
+    quantization: Annotated[
+        str | None, typer.Option(help="Of nf4, fp4, bnb-int8, int8, int8-dynamic: the decoder's weights.")
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="Folder or Hub id of a PEFT adapter to put on it.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Side of the images, pixels. [default: the checkpoint's]")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto, the checkpoint's.")] = "auto",
+    static_cache: Annotated[bool, typer.Option("--static-cache", help="Keys and values in a fixed size.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="The encoder through torch.compile.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Documents per task. [default: all]")] = None,
+    batch_size: Annotated[int, typer.Option(help="Prompts per call.")] = 1,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, ... [default: a GPU, if there is one]")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="Answers and samples go beside it; a second run goes on from them.")
+    ] = Path("results.json"),
+    include_path: Annotated[Path | None, typer.Option(help="Folder with more task definitions, YAML.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder to draw a picture into.")] = None,
+) -> None:
+    """Score a checkpoint on benchmarks, through lmms-eval. Several GPUs: accelerate launch -m transformers_fastvlm."""
+    from .evaluation import plots, report, runner
+    from .evaluation.answering import ModelOptions
+
+    errors = Console(stderr=True)
+    require_folder_of(output, "--output")
+    try:
+        options = ModelOptions(
+            pretrained=model,
+            adapter=adapter,
+            quantization="nf4" if load_in_4bit else quantization,
+            dtype=dtype,
+            resolution=resolution,
+            static_cache=static_cache,
+            compiled=compiled,
+        )
+        command = shlex.join(["fastvlm", *sys.argv[1:]])
+        config = runner.EvaluationConfig(
+            options, names_in(tasks), batch_size, limit, device, output, include_path, command
+        )
+        runner.quieten_harness()
+        results = runner.run_evaluation(config)
+    except (ImportError, OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    if results is None:
+        return
+    report.print_results(results, console())
+    errors.print(f"Wrote {output}", markup=False)
+    if pictures is not None:
+        draw(plots.draw_results, [results], pictures, errors)
+
+
+@app.command("report")
+def report_command(
+    results: Annotated[list[Path], typer.Argument(help="Files that `fastvlm evaluate` wrote.")],
+    baseline: Annotated[Path | None, typer.Option(help="Results to compare the first with.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="With --baseline: points a score may fall.")] = 0.0,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder to draw pictures into; of several, score over time to first token.")
+    ] = None,
+) -> None:
+    """Tables and pictures of evaluations; with --baseline, fail if a score has fallen."""
+    from .evaluation import comparison, plots, report
+
+    errors = Console(stderr=True)
+    try:
+        read = [comparison.read_results(path) for path in results]
+        found = comparison.differences(results[0], baseline) if baseline else []
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    for each in read:
+        report.print_results(each, console())
+    if found:
+        report.print_differences(found, console())
+    if pictures is not None:
+        draw(plots.draw_results, read, pictures, errors)
+    if fallen := comparison.drops(found, tolerance):
+        errors.print(f"Fallen by more than {tolerance} points:\n" + "\n".join(fallen), markup=False)
+        raise typer.Exit(1)

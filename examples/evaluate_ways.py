@@ -1,0 +1,65 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""What each way to run a checkpoint costs in answers: precision, quantization, caches, compilation, batches.
+
+    python examples/evaluate_ways.py --output_dir runs/ways
+    python examples/evaluate_ways.py --model apple/FastVLM-0.5B --tasks textvqa_val,chartqa --output_dir ways
+
+Prints a Markdown table: the scores of float32 in batches, and for every other way the points between them, and how
+many documents are answered otherwise, which `fastvlm report` lists. Runs that were interrupted go on.
+"""
+
+import argparse
+from pathlib import Path
+
+from transformers_fastvlm.evaluation import EvaluationConfig, ModelOptions, run_evaluation
+from transformers_fastvlm.evaluation.comparison import differences
+from transformers_fastvlm.evaluation.runner import quieten_harness
+
+BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
+TASKS = "tiny_reading,tiny_counting,tiny_colours,tiny_digits,tiny_matching,tiny_retrieval"
+REFERENCE = "float32"
+WAYS = {
+    REFERENCE: {"dtype": "float32"},
+    "one by one": {"dtype": "float32"},
+    "static cache": {"dtype": "float32", "static_cache": True},
+    "compiled encoder": {"dtype": "float32", "compiled": True},
+    "bfloat16": {"dtype": "bfloat16"},
+    "int8 weights (torchao)": {"dtype": "float32", "quantization": "int8"},
+    "int8 weights and activations (torchao)": {"dtype": "float32", "quantization": "int8-dynamic"},
+    "LLM.int8() (bitsandbytes)": {"dtype": "float32", "quantization": "bnb-int8"},
+    "nf4 (bitsandbytes)": {"dtype": "float32", "quantization": "nf4"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(BUNDLED), help="folder or Hub id of any FastVLM checkpoint")
+    parser.add_argument("--tasks", default=TASKS)
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--limit", type=int, help="documents per task")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    arguments = parser.parse_args()
+
+    quieten_harness()
+    tasks = tuple(arguments.tasks.split(","))
+    paths = {}
+    for way, options in WAYS.items():
+        folder = arguments.output_dir / "".join(letter if letter.isalnum() else "-" for letter in way)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths[way] = folder / "results.json"
+        batch_size = 1 if way == "one by one" else arguments.batch_size
+        model = ModelOptions(arguments.model, **options)
+        run_evaluation(EvaluationConfig(model, tasks, batch_size, arguments.limit, output=paths[way]))
+
+    found = {way: differences(path, paths[REFERENCE]) for way, path in paths.items()}
+    print(f"| | {' | '.join(each.task for each in found[REFERENCE])} | other answers |")
+    print("|---" * (len(found[REFERENCE]) + 2) + "|")
+    for way, rows in found.items():
+        cells = [f"{each.after:.1f} %" if way == REFERENCE else f"{each.points:+.1f}" for each in rows]
+        changed = sum(len(each.changed or ()) for each in rows)
+        print(f"| {way} | {' | '.join(cells)} | {'' if way == REFERENCE else changed} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""lmms-eval's own command finds the model through its entry point."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("lmms_eval", reason="the plug-in needs lmms-eval (the `evaluation` extra)")
+
+from evaluating import BUNDLED
+
+from running_scripts import ENVIRONMENT
+from transformers_fastvlm.evaluation.known_tasks import OWN_TASKS
+
+
+def test_lmms_evals_own_command_runs_it(tmp_path):
+    arguments = ["--model", "fastvlm", "--model_args", f"pretrained={BUNDLED},dtype=float32,resolution=192"]
+    arguments += ["--tasks", "tiny_colours,tiny_matching", "--include_path", str(OWN_TASKS)]
+    arguments += ["--batch_size", "4", "--limit", "8", "--output_path", str(tmp_path), "--log_samples"]
+    done = subprocess.run(
+        [sys.executable, "-m", "lmms_eval", *arguments],
+        env=ENVIRONMENT,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|tiny_" in line]
+    scores = {row[0]: (row[3], float(row[5])) for row in rows}
+    assert {name: metric for name, (metric, _) in scores.items()} == {
+        "tiny_colours": "exact_match",
+        "tiny_matching": "acc",
+    }
+    assert min(value for _, value in scores.values()) >= 0.6

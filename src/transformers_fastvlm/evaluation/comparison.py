@@ -1,0 +1,104 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Results read back, and what changed between two of them, by task and by document."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_REQUIRED = ("model", "settings", "results")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """
+    One metric of one task in two evaluations.
+
+    Args:
+        task, metric: what was measured.
+        before, after: percent.
+        changed: documents that were answered otherwise, with both answers; `None` if a file of samples is not there.
+    """
+
+    task: str
+    metric: str
+    before: float
+    after: float
+    changed: tuple[tuple[int, str, str], ...] | None
+
+    @property
+    def points(self) -> float:
+        return self.after - self.before
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """
+    What `run_evaluation` wrote.
+
+    Raises:
+        ValueError: if the file is not there, or holds something else.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as results: {error}") from error
+    if not isinstance(results, dict) or any(name not in results for name in _REQUIRED):
+        raise ValueError(f"{path} has no results of `fastvlm evaluate`: {', '.join(_REQUIRED)} are expected.")
+    if not results["results"]:
+        raise ValueError(f"{path} has no scores.")
+    return results
+
+
+def read_answers(results_path: Path) -> dict[str, dict[int, Any]] | None:
+    """Answers by task and document, from the samples beside a file of results; `None` if they are not there."""
+    path = results_path.with_suffix(".samples.jsonl")
+    if not path.is_file():
+        return None
+    answers: dict[str, dict[int, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        sample = json.loads(line)
+        answers.setdefault(sample["task"], {})[sample["document"]] = _in_words(sample["answers"])
+    return answers
+
+
+def _in_words(given: list[Any]) -> str:
+    """The answer; of log-likelihoods, which are pairs, the number of the one with the least loss."""
+    if not given or isinstance(given[0], str):
+        return given[0] if given else ""
+    return str(min(range(len(given)), key=lambda index: given[index][0]))
+
+
+def differences(after: Path, before: Path) -> list[Difference]:
+    """
+    What two evaluations have in common.
+
+    Raises:
+        ValueError: if a file cannot be read, or they share no metric.
+    """
+    scores = {(row["task"], row["metric"]): row["value"] for row in read_results(before)["results"]}
+    old, new = read_answers(before), read_answers(after)
+    found = []
+    for row in read_results(after)["results"]:
+        task, metric = row["task"], row["metric"]
+        if (task, metric) in scores:
+            changed = None if old is None or new is None else _changed(old.get(task, {}), new.get(task, {}))
+            found.append(Difference(task, metric, scores[task, metric], row["value"], changed))
+    if not found:
+        raise ValueError(f"{after} and {before} have no task in common.")
+    return found
+
+
+def _changed(old: dict[int, str], new: dict[int, str]) -> tuple[tuple[int, str, str], ...]:
+    shared = sorted(old.keys() & new.keys())
+    return tuple((document, old[document], new[document]) for document in shared if old[document] != new[document])
+
+
+def drops(found: Iterable[Difference], tolerance: float) -> list[str]:
+    """The metrics that fell by more than `tolerance` points, in words."""
+    return [
+        f"{each.task}, {each.metric}: {each.before:.1f} % before, {each.after:.1f} % now"
+        for each in found
+        if each.points < -tolerance
+    ]

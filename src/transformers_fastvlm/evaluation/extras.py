@@ -1,0 +1,21 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""What evaluation says where a library is missing."""
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+
+
+class MissingLibraryError(ImportError):
+    """A part of evaluation needs a library that is not installed."""
+
+
+def require(modules: Iterable[str], extra: str = "evaluation") -> None:
+    """
+    Raises:
+        MissingLibraryError: if a module is not installed; it says which, and the extra that installs it.
+    """
+    if missing := [module for module in modules if find_spec(module) is None]:
+        raise MissingLibraryError(
+            f"This needs {' and '.join(missing)}, which is not installed: pip install 'transformers-fastvlm[{extra}]'"
+        )

@@ -1,0 +1,320 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation of one checkpoint on tasks of lmms-eval, from options to `results.json`."""
+
+import argparse
+import difflib
+import inspect
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .answering import ModelOptions
+from .extras import require
+from .images import blank_for_unreadable
+from .known_tasks import KNOWN_TASKS, METRIC_NAMES, OWN_TASKS
+
+# Metrics that are files to hand in, not scores.
+_NO_SCORES = ("alias", "bypass", "submission")
+_LIBRARIES = (
+    "transformers-fastvlm",
+    "transformers",
+    "torch",
+    "lmms-eval",
+    "datasets",
+    "peft",
+    "bitsandbytes",
+    "torchao",
+)
+
+
+class EvaluationError(ValueError):
+    """A task, its data or the model is not there."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """
+    One evaluation.
+
+    Args:
+        model: how the checkpoint is loaded.
+        tasks: names of tasks, groups or tags of lmms-eval, or of this package's own.
+        batch_size: prompts per call.
+        limit: documents per task, from the first on; all by default.
+        device: by default the process's GPU, or the CPU.
+        output: where `results.json` goes; beside it go the answers, from which an interrupted run goes on, and the
+            samples.
+        include_path: a folder with more task definitions (YAML), as of lmms-eval's option of that name.
+        command: what the results say they were made with.
+    """
+
+    model: ModelOptions
+    tasks: tuple[str, ...]
+    batch_size: int = 1
+    limit: int | None = None
+    device: str | None = None
+    output: Path = Path("results.json")
+    include_path: Path | None = None
+    command: str = ""
+
+    def __post_init__(self):
+        if not self.tasks:
+            raise ValueError("Name at least one task.")
+        if self.batch_size < 1 or (self.limit is not None and self.limit < 1):
+            raise ValueError("`batch_size` and `limit` must be at least 1.")
+
+    @property
+    def answers_path(self) -> Path:
+        return self.output.with_suffix(".answers.jsonl")
+
+    @property
+    def samples_path(self) -> Path:
+        return self.output.with_suffix(".samples.jsonl")
+
+
+def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
+    """
+    Evaluate a checkpoint, write `results.json` and the samples, one per line, and return the results.
+
+    Under `accelerate launch`, every process answers its share of the documents.
+
+    Returns:
+        what `results.json` holds; `None` in all processes but the first. Scores are in percent, as are their standard
+        errors. A document with an unreadable image counts as answered wrongly, and under `unreadable`.
+
+    Raises:
+        MissingLibraryError: if lmms-eval is not installed.
+        EvaluationError: if a task is unknown, or its data or the model is not on this machine and cannot be loaded.
+    """
+    require(["lmms_eval", "accelerate", "datasets"])
+    from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.tasks import TaskManager
+
+    from .harness_model import FastVLM
+
+    with blank_for_unreadable():
+        tasks = load_tasks(config.tasks, config.include_path)
+        try:
+            model = FastVLM(
+                batch_size=config.batch_size,
+                device=config.device,
+                answers=str(config.answers_path),
+                **asdict(config.model),
+            )
+        except OSError as error:
+            raise EvaluationError(f"Model {config.model.pretrained!r} could not be loaded: {error}") from error
+        options = argparse.Namespace(process_with_media=False, output_path=str(config.output.parent))
+        found = simple_evaluate(
+            model=model,
+            tasks=tasks,
+            task_manager=TaskManager(include_defaults=False),  # else it reads all definitions again
+            limit=config.limit,
+            cli_args=options,
+        )
+    unreadable = _from_all_processes(model.accelerator.num_processes, model.unreadable)
+    if found is None:
+        return None
+    rows, samples = [], []
+    for task in tasks:
+        lost = {document for name, document in unreadable if name == task.task_name}
+        rows += list(task_rows(task, found, lost))
+        samples += [_sample(task, sample, lost) for sample in found["samples"][task.task_name]]
+    results = {
+        "model": config.model.pretrained,
+        "command": config.command,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "versions": _versions(),
+        "settings": _settings(config, model),
+        "results": rows,
+    }
+    _write(config, results, samples)
+    return results
+
+
+def _write(config: EvaluationConfig, results: dict[str, Any], samples: list[dict[str, Any]]) -> None:
+    config.output.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    lines = (json.dumps(sample, ensure_ascii=False, default=str) + "\n" for sample in samples)
+    config.samples_path.write_text("".join(lines), encoding="utf-8")
+
+
+def quieten_harness() -> None:
+    """Have lmms-eval say nothing but errors, in this whole process."""
+    require(["lmms_eval"])
+    import lmms_eval.evaluator  # noqa: F401  (what it imports sets the logger up)
+    from loguru import logger
+
+    logger.remove()
+    logger.add(sys.stderr, level="ERROR", format="{message}")
+
+
+def load_tasks(names: Iterable[str], include_path: Path | None = None) -> list[Any]:
+    """
+    lmms-eval's tasks of these names, groups taken apart, with their data.
+
+    Args:
+        names: of tasks, groups or tags.
+        include_path: a folder with definitions besides lmms-eval's and this package's.
+
+    Raises:
+        EvaluationError: if a name is unknown, with those like it; or if the data cannot be loaded.
+    """
+    from lmms_eval.tasks import TaskManager
+
+    folders = [str(folder) for folder in (OWN_TASKS, include_path) if folder]
+    manager = TaskManager("ERROR", include_path=folders, include_defaults=False, model_name="fastvlm")
+    if not set(manager.all_tasks).issuperset(names):  # reading lmms-eval's definitions takes seconds
+        manager = TaskManager("ERROR", include_path=folders, model_name="fastvlm")
+    tasks = []
+    for name in names:
+        if name not in manager.all_tasks:
+            like = difflib.get_close_matches(name, manager.all_tasks, n=5)
+            hint = f" Did you mean {', '.join(like)}?" if like else ""
+            raise EvaluationError(f"There is no task {name!r}.{hint} `lmms-eval tasks` lists all of them.")
+        try:
+            tasks += list(_leaves(manager.load_task_or_group(name)))
+        except Exception as error:  # of any library that reads data
+            raise EvaluationError(_explained(name, error)) from error
+    return tasks
+
+
+def _leaves(tasks: dict[Any, Any]) -> Iterator[Any]:
+    for task in tasks.values():
+        if isinstance(task, dict):
+            yield from _leaves(task)
+        else:
+            yield task
+
+
+def _explained(name: str, error: Exception) -> str:
+    # tenacity wraps what failed at every attempt.
+    last = getattr(error, "last_attempt", None)
+    cause = last.exception() if last is not None else error
+    if isinstance(cause, IndexError):
+        return f"Task {name!r} has no documents: its data set is empty."
+    if isinstance(cause, FileNotFoundError) and (OWN_TASKS / f"{name}.yaml").exists():
+        return f"The data of {name!r} is in the repository, under checkpoints/tiny-reader/evaluation: {cause}"
+    if isinstance(cause, OSError):
+        hint = "it needs the network, or a copy in the local cache (HF_HOME)"
+    else:
+        hint = "is it whole, and not empty?"
+        cause = cause.__cause__ or cause
+    return f"The data of task {name!r} could not be loaded; {hint}: {type(cause).__name__}: {cause}"
+
+
+def task_rows(task: Any, found: dict[str, Any], unreadable: set[int]) -> Iterator[dict[str, Any]]:
+    """
+    A row of `results.json` per metric of a task.
+
+    Args:
+        task: lmms-eval's task.
+        found: what lmms-eval returned.
+        unreadable: documents with an unreadable image, which count as wrong whatever the task makes of no answer.
+    """
+    name, samples = task.task_name, found["samples"][task.task_name]
+    known = KNOWN_TASKS.get(name)
+    for key, value in found["results"][name].items():
+        metric, _, filter_name = key.partition(",")
+        if metric in _NO_SCORES or "_stderr" in metric or not isinstance(value, (int, float)):
+            continue
+        scored = [sample for sample in samples if metric in sample]
+        error = found["results"][name].get(f"{metric}_stderr,{filter_name}")
+        scores = [sample[metric] for sample in scored]
+        corrected = [as_wrong(s[metric]) if s["doc_id"] in unreadable else s[metric] for s in scored]
+        if corrected != scores:  # some tasks guess where there is no answer
+            value, error = _aggregate(task, metric, corrected)
+        # Most metrics of lmms-eval are fractions; the others have a scale of their own.
+        scale = 100 if 0 <= value <= 1 else 1
+        yield {
+            "task": name,
+            "dataset_name": known.dataset_name if known else name,
+            "dataset_id": task.DATASET_PATH if is_hub_id(task.DATASET_PATH) else None,
+            "dataset_split": task.config.test_split or task.config.validation_split,
+            "metric": metric,
+            "metric_name": METRIC_NAMES.get(metric, metric.replace("_", " ").capitalize()),
+            "value": round(scale * float(value), 2),
+            "stderr": round(scale * error, 2) if isinstance(error, float) else None,
+            "samples": len({sample["doc_id"] for sample in scored}),
+            "unreadable": len({sample["doc_id"] for sample in scored} & unreadable),
+        }
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether a data set's path is one on the Hub, not a folder or one of `datasets`' formats."""
+    return path.count("/") == 1 and not Path(path).exists()
+
+
+def _aggregate(task: Any, metric: str, scores: list[Any]) -> tuple[float, float | None]:
+    """A metric of a task and its standard error, from the scores of its documents."""
+    from lmms_eval.api.metrics import stderr_for_metric
+
+    aggregation = task.aggregation()[metric]
+    options = {"args": task.args} if "args" in inspect.signature(aggregation).parameters else {}
+    stderr = stderr_for_metric(aggregation, bootstrap_iters=100)
+    return aggregation(scores, **options), stderr(scores) if stderr and len(scores) > 1 else None
+
+
+def as_wrong(score: Any) -> Any:
+    """A document's score as it is for a wrong answer: 0, or without the prediction that is compared later."""
+    if isinstance(score, (bool, int, float)):
+        return 0.0
+    if isinstance(score, dict):
+        emptied = {"pred": "", "parsed_pred": [""], "prediction": "", "score": 0}
+        return {name: emptied.get(name, value) for name, value in score.items()}
+    return score
+
+
+def _sample(task: Any, sample: dict[str, Any], unreadable: set[int]) -> dict[str, Any]:
+    """A line of the samples: what was asked, expected and answered, and its scores."""
+    metrics = [name for name in task.aggregation() if name in sample and name not in _NO_SCORES]
+    lost = sample["doc_id"] in unreadable
+    return {
+        "task": task.task_name,
+        "document": sample["doc_id"],
+        "question": sample["arguments"][0] if sample["arguments"] else None,
+        "target": sample["target"],
+        "answers": [] if lost else sample["filtered_resps"],
+        "scores": {name: as_wrong(sample[name]) if lost else sample[name] for name in metrics},
+        "unreadable": lost,
+    }
+
+
+def _from_all_processes(count: int, local: set) -> set:
+    if count == 1:
+        return local
+    from torch import distributed
+
+    gathered: list[set] = [set()] * count
+    distributed.all_gather_object(gathered, local)
+    return set().union(*gathered)
+
+
+def _settings(config: EvaluationConfig, model: Any) -> dict[str, Any]:
+    options = {name: value for name, value in vars(config.model).items() if name != "pretrained"}
+    return {
+        **options,
+        "resolution": model.resolution,
+        "batch_size": config.batch_size,
+        "limit": config.limit,
+        "processes": model.accelerator.num_processes,
+        "device": model.device.type,
+        "ttft_ms": model.ttft_ms and round(model.ttft_ms, 1),
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+__all__ = ["EvaluationConfig", "EvaluationError", "load_tasks", "run_evaluation"]
