@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import ImageFile
 from safetensors.torch import load_file, save_file
 
 for library in ("lmms_eval", "accelerate", "datasets"):
@@ -230,6 +231,22 @@ def test_unreadable_ones_are_still_counted_when_the_run_goes_on(tmp_path, monkey
 )
 def test_a_wrong_score_of_every_kind_of_task(score, wrong):
     assert as_wrong(score) == wrong
+
+
+def test_pil_refuses_images_cut_short_before_and_after(tmp_path):
+    """lmms-eval has PIL read them; checks of training data in the same process still have to find them broken."""
+    program = (
+        "from PIL import ImageFile\n"
+        "from transformers_fastvlm.evaluation import load_metric\n"
+        "from transformers_fastvlm.evaluation.runner import load_tasks, quieten_harness\n"
+        "load_metric('vqa_accuracy'), quieten_harness(), load_tasks(['tiny_reading'])\n"
+        "assert not ImageFile.LOAD_TRUNCATED_IMAGES"
+    )
+    subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, check=True, timeout=300)
+    write_task(tmp_path, "words", [image_bytes()[:100]], answer=["A"])
+    (row,) = run_evaluation(config(tmp_path, "words", include_path=tmp_path))["results"]
+    assert row["unreadable"] == 0
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_only_data_of_the_hub_has_an_id(tmp_path, monkeypatch):

@@ -6,10 +6,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 # Kept by `convert`, `copy`, `crop` and `resize`, through which tasks pass their images.
 _MARK = "unreadable"
+
+
+@contextmanager
+def pil_as_it_was() -> Iterator[None]:
+    """For imports of lmms-eval, which from then on has PIL read images that are cut short, in the whole process."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 @contextmanager
@@ -34,11 +44,13 @@ def blank_for_unreadable() -> Iterator[None]:
             blank.info[_MARK] = True
             return blank
 
-    datasets.Image.decode_example = decode_or_blank
-    try:
-        yield
-    finally:
-        datasets.Image.decode_example = decode
+    with pil_as_it_was():
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+        datasets.Image.decode_example = decode_or_blank
+        try:
+            yield
+        finally:
+            datasets.Image.decode_example = decode
 
 
 def any_unreadable(images: Iterable[Image.Image]) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .answering import ModelOptions
 from .extras import require
-from .images import blank_for_unreadable
+from .images import blank_for_unreadable, pil_as_it_was
 from .known_tasks import KNOWN_TASKS, METRIC_NAMES, OWN_TASKS
 
 # Metrics that are files to hand in, not scores.
@@ -93,10 +93,11 @@ def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
         EvaluationError: if a task is unknown, or its data or the model is not on this machine and cannot be loaded.
     """
     require(["lmms_eval", "accelerate", "datasets"])
-    from lmms_eval.evaluator import simple_evaluate
-    from lmms_eval.tasks import TaskManager
+    with pil_as_it_was():
+        from lmms_eval.evaluator import simple_evaluate
+        from lmms_eval.tasks import TaskManager
 
-    from .harness_model import FastVLM
+        from .harness_model import FastVLM
 
     with blank_for_unreadable():
         tasks = load_tasks(config.tasks, config.include_path)
@@ -146,7 +147,8 @@ def _write(config: EvaluationConfig, results: dict[str, Any], samples: list[dict
 def quieten_harness() -> None:
     """Have lmms-eval say nothing but errors, in this whole process."""
     require(["lmms_eval"])
-    import lmms_eval.evaluator  # noqa: F401  (what it imports sets the logger up)
+    with pil_as_it_was():
+        import lmms_eval.evaluator  # noqa: F401  (what it imports sets the logger up)
     from loguru import logger
 
     logger.remove()
@@ -164,7 +166,8 @@ def load_tasks(names: Iterable[str], include_path: Path | None = None) -> list[A
     Raises:
         EvaluationError: if a name is unknown, with those like it; or if the data cannot be loaded.
     """
-    from lmms_eval.tasks import TaskManager
+    with pil_as_it_was():
+        from lmms_eval.tasks import TaskManager
 
     folders = [str(folder) for folder in (OWN_TASKS, include_path) if folder]
     manager = TaskManager("ERROR", include_path=folders, include_defaults=False, model_name="fastvlm")

@@ -6,7 +6,11 @@ from statistics import mean
 
 import datasets
 import evaluate
-from lmms_eval.tasks._task_utils.vqa_eval_metric import EvalAIAnswerProcessor
+
+from transformers_fastvlm.evaluation.images import pil_as_it_was
+
+with pil_as_it_was():
+    from lmms_eval.tasks._task_utils.vqa_eval_metric import EvalAIAnswerProcessor
 
 
 class VqaAccuracy(evaluate.Metric):
