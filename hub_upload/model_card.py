@@ -15,11 +15,12 @@ from checkpoint_source import CheckpointSource, find_file
 from licences import ATTRIBUTION, Licence
 from publish_settings import QUANTIZED_VARIANTS, PublishError, PublishSettings
 from transformers_fastvlm import FastVLMConfig, FastVLMForConditionalGeneration
+from transformers_fastvlm.evaluation.comparison import read_results
+from transformers_fastvlm.evaluation.report import score
 
 _TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
 _TASK = "image-text-to-text"
 _BITS = {"int8": "8 bits", "nf4": "4 bits (NF4)"}
-_RESULT_KEYS = {"task", "dataset_name", "metric", "value"}
 
 
 def write_model_card(folder: Path, source: CheckpointSource, settings: PublishSettings, licence: Licence) -> Path:
@@ -120,35 +121,31 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_results(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
-    content = _read_json(path)
-    for result in content.get("results") or [{}]:
-        if missing := _RESULT_KEYS - set(result):
-            raise PublishError(
-                f"{path} is not what `fastvlm evaluate --output` writes: a result lacks {', '.join(sorted(missing))}."
-            )
-    return content
+    try:
+        return read_results(path)
+    except ValueError as error:
+        raise PublishError(str(error)) from error
 
 
 def _eval_result(result: dict[str, Any]) -> EvalResult:
     return EvalResult(
         task_type=_TASK,
-        dataset_type=result.get("dataset_id") or result["task"],
+        dataset_type=result["dataset_id"] or result["task"],
         dataset_name=result["dataset_name"],
-        dataset_split=result.get("dataset_split"),
+        dataset_split=result["dataset_split"],
         metric_type=result["metric"],
-        metric_name=result.get("metric_name"),
+        metric_name=result["metric_name"],
         metric_value=round(result["value"], 2),
     )
 
 
 def _result_row(result: dict[str, Any]) -> dict[str, Any]:
-    stderr = result.get("stderr")
     return {
         "dataset": result["dataset_name"],
-        "split": result.get("dataset_split") or "",
-        "metric": result.get("metric_name") or result["metric"],
-        "value": f"{result['value']:.1f}" + (f" ± {stderr:.1f}" if stderr is not None else ""),
-        "samples": result.get("samples", ""),
+        "split": result["dataset_split"] or "",
+        "metric": result["metric_name"],
+        "value": score(result),
+        "samples": result["samples"],
     }
 
 

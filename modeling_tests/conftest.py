@@ -12,6 +12,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 import numpy as np
 import pytest
 import torch
+from PIL import ImageFile
 from safetensors.torch import save_file
 
 HERE = Path(__file__).parent
@@ -65,6 +66,12 @@ def original_training_form_folder(golden, original_folder, tmp_path_factory) -> 
     shapes |= json.loads((golden / "original" / "tensor_shapes_training_form.json").read_text())
     save_file(seeded_tensors(shapes), folder / "model.safetensors")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def pil_refuses_images_cut_short(monkeypatch):
+    """As by default: lmms-eval, which some tests import, has PIL read them from then on, in the whole process."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
 
 
 @pytest.fixture

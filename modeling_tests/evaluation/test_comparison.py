@@ -16,8 +16,8 @@ from transformers_fastvlm.evaluation.report import print_differences, print_resu
 def row(task: str, metric: str, value: float, stderr: float | None = 0.5) -> dict:
     known = KNOWN_TASKS.get(task)
     names = {"dataset_name": known.dataset_name if known else task, "metric_name": metric.capitalize()}
-    counts = {"samples": 100, "unreadable": 1}
-    return {"task": task, "metric": metric, "value": value, "stderr": stderr, **names, **counts}
+    data = {"dataset_id": None, "dataset_split": "test", "samples": 100, "unreadable": 1}
+    return {"task": task, "metric": metric, "value": value, "stderr": stderr, **names, **data}
 
 
 def write(path: Path, *rows: dict, resolution: int = 256, ttft_ms: float | None = 20.0, answers=None) -> Path:

@@ -25,6 +25,8 @@ BUNDLED = Path(__file__).parents[2] / "checkpoints" / "tiny-reader"
 REPO = "acme/reader"
 ADAPTER = "acme/reader-lora"
 RESULTS = {
+    "model": "/home/alice/models/reader",
+    "settings": {},
     "command": "fastvlm evaluate --model /home/alice/models/reader --tasks words,shapes",
     "results": [
         {
@@ -38,7 +40,17 @@ RESULTS = {
             "stderr": 1.0912,
             "samples": 1234,
         },
-        {"task": "shapes", "dataset_name": "Shapes", "metric": "accuracy", "value": 71.55, "samples": 500},
+        {
+            "task": "shapes",
+            "dataset_name": "Shapes",
+            "dataset_id": None,
+            "dataset_split": None,
+            "metric": "accuracy",
+            "metric_name": "Accuracy",
+            "value": 71.55,
+            "stderr": None,
+            "samples": 500,
+        },
     ],
 }
 RUN = {"preprocess": 0.01, "encoder": 0.2, "projector": 0.003, "prefill": 0.04, "other": 0.001, "decode": 0.02}
@@ -194,9 +206,10 @@ def test_paths_in_commands(text, expected):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("results", {"results": [{"task": "words"}]}, "a result lacks dataset_name, metric, value"),
-        ("results", {"scores": []}, "a result lacks dataset_name, metric, task, value"),
-        ("results", [1], "has no JSON object"),
+        ("results", RESULTS | {"results": [{"task": "words"}]}, "a score without dataset_name, dataset_id"),
+        ("results", {"scores": []}, "has no results of `fastvlm evaluate`"),
+        ("results", RESULTS | {"results": []}, "has no scores"),
+        ("results", [1], "has no results of `fastvlm evaluate`"),
         ("benchmark", {"benchmark": "encoder"}, "not what `fastvlm bench ttft --json` writes"),
     ],
 )

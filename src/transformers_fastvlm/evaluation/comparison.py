@@ -9,6 +9,17 @@ from pathlib import Path
 from typing import Any
 
 _REQUIRED = ("model", "settings", "results")
+_REQUIRED_OF_A_SCORE = (
+    "task",
+    "dataset_name",
+    "dataset_id",
+    "dataset_split",
+    "metric",
+    "metric_name",
+    "value",
+    "stderr",
+    "samples",
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,9 @@ def read_results(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} has no results of `fastvlm evaluate`: {', '.join(_REQUIRED)} are expected.")
     if not results["results"]:
         raise ValueError(f"{path} has no scores.")
+    for row in results["results"]:
+        if missing := [name for name in _REQUIRED_OF_A_SCORE if name not in row]:
+            raise ValueError(f"{path} has a score without {', '.join(missing)}.")
     return results
 
 
