@@ -21,7 +21,7 @@ from helpers_tokenizer import qwen2_tokenizer
 from running_scripts import ENVIRONMENT
 from transformers_fastvlm import AutoModelForVision2Seq, FastVLMProcessor
 from transformers_fastvlm.evaluation import EvaluationConfig, EvaluationError, ModelOptions, answering, run_evaluation
-from transformers_fastvlm.evaluation.runner import as_wrong, is_hub_id
+from transformers_fastvlm.evaluation.runner import as_wrong, is_hub_id, to_percent
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +231,22 @@ def test_unreadable_ones_are_still_counted_when_the_run_goes_on(tmp_path, monkey
 )
 def test_a_wrong_score_of_every_kind_of_task(score, wrong):
     assert as_wrong(score) == wrong
+
+
+@pytest.mark.parametrize(
+    ("value", "scores", "factor"),
+    [
+        (0.5, [0, 1.0], 100),
+        (0.5, [True, False], 100),
+        (0.4, [{"score": 1}, {"score": 0}], 100),
+        (0.5, [0, 0, 100, 0], 1),
+        (64.5, [{"score": 1}], 1),
+        (-1.2, [-1.2], 1),
+        (0.0, [], 100),
+    ],
+)
+def test_fractions_become_percent(value, scores, factor):
+    assert to_percent(value, scores) == factor
 
 
 def test_pil_refuses_images_cut_short_before_and_after(tmp_path):

@@ -231,8 +231,7 @@ def task_rows(task: Any, found: dict[str, Any], unreadable: set[int]) -> Iterato
         corrected = [as_wrong(s[metric]) if s["doc_id"] in unreadable else s[metric] for s in scored]
         if corrected != scores:  # some tasks guess where there is no answer
             value, error = _aggregate(task, metric, corrected)
-        # Most metrics of lmms-eval are fractions; the others have a scale of their own.
-        scale = 100 if 0 <= value <= 1 else 1
+        scale = to_percent(value, scores)
         yield {
             "task": name,
             "dataset_name": known.dataset_name if known else name,
@@ -250,6 +249,12 @@ def task_rows(task: Any, found: dict[str, Any], unreadable: set[int]) -> Iterato
 def is_hub_id(path: str) -> bool:
     """Whether a data set's path is one on the Hub, not a folder or one of `datasets`' formats."""
     return path.count("/") == 1 and not Path(path).exists()
+
+
+def to_percent(value: float, scores: Iterable[Any]) -> int:
+    """What makes a metric percent: most of lmms-eval's are fractions, as their documents' scores are; others stay."""
+    numbers = [score for score in scores if isinstance(score, (int, float))]
+    return 100 if 0 <= value <= 1 and max(numbers, default=1) <= 1 else 1
 
 
 def _aggregate(task: Any, metric: str, scores: list[Any]) -> tuple[float, float | None]:
