@@ -33,7 +33,9 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt")
 _TEXT_SUFFIXES = (".json", ".py", ".md", ".jinja", ".txt", "")
 _PRIVATE = {
     "a token": re.compile(r"\bhf_[A-Za-z0-9]{20,}"),
-    "an absolute path": re.compile(r"(?<![\w/.:])(?:/(?:home|Users|root|tmp|mnt|data|workspace)/|[A-Z]:\\+)[\w.-]"),
+    "an absolute path": re.compile(
+        r"(?<![\w/.:])(?:/(?:home|Users|root|tmp|mnt|data|workspace)/|[A-Z]:\\+Users\\+)[\w.-]"
+    ),
 }
 
 

@@ -85,6 +85,12 @@ def test_home_in_a_vocabulary_is_a_token_like_any_other(folder):
     verify_contents(folder)
 
 
+def test_a_template_with_questions_is_no_path(folder):
+    path = folder / "chat_template.jinja"
+    path.write_text(path.read_text() + "{{- 'Q:\\nA:\\n' if false -}}")
+    verify_contents(folder)
+
+
 def test_a_card_that_the_hub_would_refuse(folder):
     path = folder / "README.md"
     path.write_text(path.read_text().replace("license: mit", "license: mine"))
