@@ -25,6 +25,7 @@ from hub_transfer import Target
 from hub_upload.loopback_hub import client_environment
 from publish import ask_to_overwrite, main, publish, verify_download
 from publish_settings import PublishError, PublishSettings
+from remote_code import write_remote_code
 from repository_folder import write_repository
 from test_checkpoint_formats import golden_inputs  # noqa: F401
 from tiny_models import adapter_for, write_tiny_checkpoint
@@ -212,6 +213,17 @@ def test_the_command(hub, tiny, tmp_path, monkeypatch):
     done = run(tiny, "--repo-id", REPO, "--license", "mit")
     assert done.exit_code == 1
     assert "Not published. acme/reader cannot be published: The token is not valid" in done.output
+
+
+def test_code_of_the_source_is_left_behind(tiny, work, tmp_path):
+    source = shutil.copytree(tiny, tmp_path / "source")
+    write_remote_code(source)
+    tokenizer = json.loads((source / "tokenizer_config.json").read_text())
+    (source / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"auto_map": {"AutoProcessor": "a.B"}}))
+    publish(settings(source), work)
+    assert not [path.name for path in work.glob("*.py")]
+    assert not [path.name for path in work.glob("*.json") if "auto_map" in path.read_text()]
+    assert torch.equal(logits_of(work), logits_of(tiny))
 
 
 def test_a_pull_request_to_a_branch_is_refused(tiny, work):
