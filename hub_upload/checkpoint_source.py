@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What there is to publish: finding out what a source is, and loading it."""
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,12 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoProcessor
-from transformers.utils import cached_file
 
+from folder_files import read_json
 from publish_settings import QUANTIZED_VARIANTS, PublishError, PublishSettings, Variant, require_repo_id
 from transformers_fastvlm import AutoModelForVision2Seq, FastVLMConfig, FastVLMProcessor, register_upstream
 from transformers_fastvlm.checkpoint_formats import ORIGINAL_LICENSE
+from transformers_fastvlm.loading import hub_file, weight_files
 from transformers_fastvlm.quantization import quantization_config
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,13 +62,7 @@ class CheckpointSource:
 
 def find_file(location: str, name: str) -> Path | None:
     """A file of a folder or Hub repository, `None` if it has no such file."""
-    found = cached_file(
-        location,
-        name,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    found = hub_file(location, name)
     return None if found is None else Path(found)
 
 
@@ -95,7 +89,7 @@ def _find_source(settings: PublishSettings) -> CheckpointSource:
     adapter_config: dict[str, Any] = {}
     model, adapter = settings.source, None
     if adapter_file is not None:
-        adapter_config = json.loads(adapter_file.read_text(encoding="utf-8"))
+        adapter_config = read_json(adapter_file)
         model, adapter = adapter_config["base_model_name_or_path"], settings.source
         _require_safetensors(adapter, (_ADAPTER_WEIGHTS,), (_PICKLED_ADAPTER,))
         if settings.adapter and settings.base_model is None and Path(model).exists():
@@ -107,7 +101,7 @@ def _find_source(settings: PublishSettings) -> CheckpointSource:
     config_file = find_file(model, "config.json")
     if config_file is None:
         raise PublishError(f"{model}, the base of the adapter {adapter}, cannot be found.")
-    model_type = json.loads(config_file.read_text(encoding="utf-8")).get("model_type")
+    model_type = read_json(config_file).get("model_type")
     if model_type not in _FORMATS:
         raise PublishError(f"{model} is no FastVLM: its `model_type` is {model_type!r}.")
     config = AutoConfig.from_pretrained(model)
@@ -153,11 +147,7 @@ def lossless_dtype(source: CheckpointSource) -> torch.dtype:
     The encoder is stored wider where the rest is in float16.
     """
     dtype: Any = source.config.dtype or torch.float16
-    index = find_file(source.model, _WEIGHTS[1])
-    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index else {_WEIGHTS[0]}
-    for path in (find_file(source.model, name) for name in sorted(names)):
-        if path is None:
-            raise PublishError(f"{source.model} lacks a file of weights that its index names.")
+    for path in weight_files(source.model):
         with safe_open(path, "pt") as file:
             names_here = (name for name in file.keys() if "vision_tower" not in name)  # noqa: SIM118
             kinds = {file.get_slice(name).get_dtype() for name in names_here}
@@ -190,7 +180,9 @@ def load_model(source: CheckpointSource, variant: Variant | None, keep_adapter: 
         if source.adapter is not None:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, source.adapter)
+            # PEFT keeps adapters of 16 bits in float32 unless told otherwise, and would store that.
+            in_float32 = variant is None or not keep_adapter
+            model = PeftModel.from_pretrained(model, source.adapter, autocast_adapter_dtype=in_float32)
             if not keep_adapter:
                 model = model.merge_and_unload(safe_merge=True)
         return model.eval()

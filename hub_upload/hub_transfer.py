@@ -7,7 +7,6 @@ wrong before it, or in it, leaves the revision as it was. Large files that have 
 run.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from folder_files import files_in, has_id
 from publish_settings import PublishError
 
 _KEPT = ".gitattributes"  # the Hub's own
@@ -106,17 +106,9 @@ def _identifiers(info: ModelInfo) -> dict[str, str]:
 
 def holds(target: Target, folder: Path) -> bool:
     """Whether the target's files are those of the folder, bit for bit."""
-    ours = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    ours = files_in(folder)
     theirs = {path: oid for path, oid in target.files.items() if path != _KEPT}
-    return ours.keys() == theirs.keys() and all(_has_id(path, theirs[name]) for name, path in ours.items())
-
-
-def _has_id(path: Path, identifier: str) -> bool:
-    digest = hashlib.sha256() if len(identifier) == 64 else hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            digest.update(block)
-    return digest.hexdigest() == identifier
+    return ours.keys() == theirs.keys() and all(has_id(path, theirs[name]) for name, path in ours.items())
 
 
 def upload(
@@ -160,9 +152,9 @@ def _upload(
         api.create_repo(repo_id, private=private)
         created = api.model_info(repo_id, files_metadata=True)
         head, files = created.sha, _identifiers(created)
-    ours = sorted(path for path in folder.rglob("*") if path.is_file())
-    additions = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in ours]
-    stale = files.keys() - {addition.path_in_repo for addition in additions} - {_KEPT}
+    ours = files_in(folder)
+    additions = [CommitOperationAdd(name, path) for name, path in ours.items()]
+    stale = files.keys() - ours.keys() - {_KEPT}
     progress("uploading the large files")
     on_branch = target.revision if target.branch_exists else None
     api.preupload_lfs_files(repo_id, additions, revision=on_branch, create_pr=create_pr, free_memory=False)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model card: every number on it comes from a file of the checkpoint, the evaluation or the benchmark."""
 
-import json
 import re
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from checkpoint_source import CheckpointSource, find_file
+from folder_files import read_json
 from licences import ATTRIBUTION, Licence
 from publish_settings import QUANTIZED_VARIANTS, PublishError, PublishSettings
 from transformers_fastvlm import FastVLMConfig, FastVLMForConditionalGeneration
@@ -23,14 +24,44 @@ _TASK = "image-text-to-text"
 _BITS = {"int8": "8 bits", "nf4": "4 bits (NF4)"}
 
 
-def write_model_card(folder: Path, source: CheckpointSource, settings: PublishSettings, licence: Licence) -> Path:
+@dataclass(frozen=True)
+class Measurements:
     """
-    Write `README.md` beside the weights, and the picture that goes with it.
+    What was measured of a model.
+
+    Args:
+        results: what `fastvlm evaluate --output` wrote; empty if nothing was given.
+        benchmark: what `fastvlm bench ttft --json` wrote.
+    """
+
+    results: dict[str, Any]
+    benchmark: dict[str, Any] | None
+
+
+def read_measurements(settings: PublishSettings) -> Measurements:
+    """
+    Read the files that the user gave.
 
     Raises:
-        PublishError: if the results or the benchmark are not in the form that `fastvlm` writes.
+        PublishError: if one is not in the form that `fastvlm` writes.
     """
-    results = _read_results(settings.results)
+    try:
+        results = read_results(settings.results) if settings.results is not None else {}
+    except ValueError as error:
+        raise PublishError(str(error)) from error
+    if settings.benchmark is None:
+        return Measurements(results, None)
+    benchmark = _read_object(settings.benchmark)
+    if benchmark.get("benchmark") != "ttft":
+        raise PublishError(f"{settings.benchmark} is not what `fastvlm bench ttft --json` writes.")
+    return Measurements(results, benchmark)
+
+
+def write_model_card(
+    folder: Path, source: CheckpointSource, settings: PublishSettings, licence: Licence, measured: Measurements
+) -> Path:
+    """Write `README.md` beside the weights, and the picture that goes with it."""
+    results = measured.results
     card = ModelCard.from_template(
         _card_data(source, settings, licence, results.get("results", [])),
         template_path=str(_TEMPLATE),
@@ -46,7 +77,7 @@ def write_model_card(folder: Path, source: CheckpointSource, settings: PublishSe
         stored_as=_stored_as(folder, settings),
         results=[_result_row(result) for result in results.get("results", [])],
         results_command=without_paths(results.get("command") or ""),
-        benchmark=_benchmark(settings.benchmark, folder),
+        benchmark=_benchmark(measured.benchmark, folder),
         training=_training_rows(source),
         is_original=licence.is_original,
         license=licence.identifier,
@@ -108,23 +139,14 @@ def _card_data(
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError as error:
         raise PublishError(f"{path} is no JSON file: {error}") from error
     if not isinstance(content, dict):
         raise PublishError(f"{path} has no JSON object.")
     return content
-
-
-def _read_results(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        return read_results(path)
-    except ValueError as error:
-        raise PublishError(str(error)) from error
 
 
 def _eval_result(result: dict[str, Any]) -> EvalResult:
@@ -198,16 +220,13 @@ def _stored_as(folder: Path, settings: PublishSettings) -> str:
         return f"{_BITS[settings.variant]}, encoder, projector and head as they were"
     if settings.adapter:
         return "safetensors files"
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     return str(config.get("dtype", "float32"))
 
 
-def _benchmark(path: Path | None, folder: Path) -> dict[str, Any] | None:
-    if path is None:
+def _benchmark(content: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:
+    if content is None:
         return None
-    content = _read_json(path)
-    if content.get("benchmark") != "ttft":
-        raise PublishError(f"{path} is not what `fastvlm bench ttft --json` writes.")
     config, machine = content["config"], content["machine"]
     subject = "this model is `ours`" if config["model"] else f"`ours`: decoder {config['decoder']}, random weights"
     threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
@@ -246,7 +265,7 @@ def _training_rows(source: CheckpointSource) -> list[dict[str, Any]]:
         rows += [{"name": "LoRA rank, alpha", "value": f"{adapter.get('r')}, {adapter.get('lora_alpha')}"}]
     state_file = find_file(source.location, "trainer_state.json")
     if state_file is not None:
-        state = _read_json(state_file)
+        state = _read_object(state_file)
         losses = [entry for entry in state.get("log_history", []) if "eval_loss" in entry]
         rows += [
             {"name": "steps", "value": state["global_step"]},

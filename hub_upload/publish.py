@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,18 +20,16 @@ from huggingface_hub import HfApi
 from rich.console import Console
 
 from checkpoint_source import CheckpointSource, find_source, load_model, load_processor
+from folder_files import files_in, sha256
 from hub_transfer import Target, download, find_target, holds, upload
 from licences import Licence, choose_licence
+from model_card import Measurements, read_measurements
 from publish_settings import PublishError, PublishSettings
 from repository_folder import write_repository
-from verification import (
-    Reference,
-    checksums,
-    reference_of,
-    verify_contents,
-    verify_model,
-    verify_without_package,
-)
+from verification import Reference, reference_of, verify_contents, verify_model, verify_without_package
+
+# What a download has besides: the client's notes, and the Hub's own file.
+_NOT_OURS = (".cache/", ".gitattributes")
 
 
 def write_and_verify(
@@ -40,6 +37,7 @@ def write_and_verify(
     source: CheckpointSource,
     settings: PublishSettings,
     licence: Licence,
+    measured: Measurements,
     progress: Callable[[str], None],
 ) -> Reference:
     """
@@ -54,7 +52,7 @@ def write_and_verify(
     progress(f"loading {source.location}")
     model, processor = load_model(source, settings.variant, settings.adapter), load_processor(source)
     progress(f"writing {folder}")
-    write_repository(folder, model, processor, source, settings, licence)
+    write_repository(folder, model, processor, source, settings, licence, measured)
     reference = reference_of(model, processor)
     del model
     progress("verifying the folder")
@@ -96,12 +94,12 @@ def publish(
     if create_pr and revision not in (None, "main"):
         raise PublishError("A pull request goes to `main`: leave out `--revision`, or `--create-pr`.")
     source = find_source(settings)
-    licence = choose_licence(source, settings)
+    licence, measured = choose_licence(source, settings), read_measurements(settings)
     if api is None:
-        write_and_verify(folder, source, settings, licence, progress)
+        write_and_verify(folder, source, settings, licence, measured, progress)
         return str(folder)
     target = find_target(api, settings.repo_id, revision)
-    reference = write_and_verify(folder, source, settings, licence, progress)
+    reference = write_and_verify(folder, source, settings, licence, measured, progress)
     if holds(target, folder):
         return f"{api.endpoint}/{settings.repo_id}, which has these very files already"
     if target.has_content and not create_pr and not may_overwrite(target):
@@ -124,8 +122,10 @@ def verify_download(folder: Path, again: Path) -> None:
     Raises:
         PublishError: if a downloaded repository differs from the folder that was uploaded.
     """
-    ours, theirs = checksums(folder), checksums(again)
-    theirs = {name: digest for name, digest in theirs.items() if not name.startswith((".cache/", ".gitattributes"))}
+    ours, theirs = (
+        {name: sha256(path) for name, path in files_in(place).items() if not name.startswith(_NOT_OURS)}
+        for place in (folder, again)
+    )
     if different := sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)):
         raise PublishError(f"What was downloaded again differs from what was uploaded: {', '.join(different)}.")
 
@@ -180,11 +180,12 @@ def main(
     if dry_run and folder is None:
         raise typer.BadParameter("--dry-run leaves a folder behind: say where with --folder.")
     try:
-        settings = PublishSettings(source, repo_id, remote_code=remote_code, max_shard_size=max_shard_size)
-        settings = replace(
-            settings,
+        settings = PublishSettings(
+            source,
+            repo_id,
             variant=variant,  # type: ignore[arg-type]  # checked there
             adapter=adapter,
+            remote_code=remote_code,
             license=license_id,
             license_file=license_file,
             base_model=base_model,
@@ -193,6 +194,7 @@ def main(
             modifications=tuple(modification or ()),
             results=results,
             benchmark=benchmark,
+            max_shard_size=max_shard_size,
         )
         with working_folder(folder) as place:
             result = publish(

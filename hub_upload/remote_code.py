@@ -7,12 +7,11 @@ finds the classes by the `auto_map` entries in the configuration files.
 """
 
 import ast
-import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import transformers_fastvlm
+from folder_files import read_json, write_json
 
 _PACKAGE = Path(transformers_fastvlm.__file__).parent
 _MODEL_CLASSES = {
@@ -74,20 +73,12 @@ def _generated(name: str) -> str:
 
 
 def _point_to_code(folder: Path) -> None:
-    config = _read(folder / "config.json")
+    config = read_json(folder / "config.json")
     config["auto_map"] = _MODEL_CLASSES
     # So that `AutoModel.from_pretrained(repo, config=config.vision_config)` is the encoder alone.
     config["vision_config"]["auto_map"] = _ENCODER_CLASSES
-    _write(folder / "config.json", config)
-    processor = _read(folder / "processor_config.json")
+    write_json(folder / "config.json", config)
+    processor = read_json(folder / "processor_config.json")
     processor["auto_map"] = _PROCESSOR_CLASSES
     processor["image_processor"]["auto_map"] = _IMAGE_PROCESSOR_CLASSES
-    _write(folder / "processor_config.json", processor)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(folder / "processor_config.json", processor)

@@ -3,20 +3,29 @@
 """The folder that becomes the repository."""
 
 import errno
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from checkpoint_source import CheckpointSource
+from folder_files import read_json, write_json
 from licences import Licence
-from model_card import write_model_card
+from model_card import Measurements, write_model_card
 from publish_settings import PublishError, PublishSettings
 from remote_code import write_remote_code
 
+# Where transformers notes in which files a class is.
+_WITH_CODE = ("config.json", "processor_config.json", "tokenizer_config.json")
+
 
 def write_repository(
-    folder: Path, model: Any, processor: Any, source: CheckpointSource, settings: PublishSettings, licence: Licence
+    folder: Path,
+    model: Any,
+    processor: Any,
+    source: CheckpointSource,
+    settings: PublishSettings,
+    licence: Licence,
+    measured: Measurements,
 ) -> None:
     """
     Write everything that is uploaded: weights, configuration, processor, code, licence and card.
@@ -42,7 +51,7 @@ def write_repository(
             if settings.remote_code:
                 write_remote_code(folder)
         licence.write(folder)
-        write_model_card(folder, source, settings, licence)
+        write_model_card(folder, source, settings, licence, measured)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise PublishError(f"The disk of {folder} is full. Nothing was uploaded.") from error
@@ -64,17 +73,15 @@ def _write_adapter(folder: Path, model: Any, settings: PublishSettings, source: 
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form
     path = folder / "adapter_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = settings.base_model or source.model
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(path, read_json(path) | {"base_model_name_or_path": settings.base_model or source.model})
 
 
 def _forget_code(folder: Path) -> None:
     """Leave out references to code files that the source had, or that are to be written anew."""
-    for path in folder.glob("*.json"):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for part in (content, content.get("vision_config"), content.get("image_processor")):
-            if isinstance(part, dict) and part.pop("auto_map", None) is not None:
-                path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for path in (folder / name for name in _WITH_CODE):
+        content = read_json(path)
+        parts = (content, content.get("vision_config", {}), content.get("image_processor", {}))
+        if [part.pop("auto_map") for part in parts if "auto_map" in part]:
+            write_json(path, content)
     for path in folder.glob("*.py"):
         path.unlink()

@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a repository folder is what it should be: what is in it, and what it computes."""
 
-import hashlib
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from card_rules import card_errors
-from checkpoint_source import CheckpointSource
+from checkpoint_source import CheckpointSource, load_model
 from fixed_inputs import fixed_inputs, last_logits
+from folder_files import files_in
 from publish_settings import PublishError, PublishSettings
 
 _KNOWN_FILES = re.compile(
@@ -59,18 +59,6 @@ def reference_of(model: Any, processor: Any) -> Reference:
     return Reference(inputs, last_logits(model, inputs))
 
 
-def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file, by its path in the folder."""
-    sums = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(2**22):
-                digest.update(block)
-        sums[path.relative_to(folder).as_posix()] = digest.hexdigest()
-    return sums
-
-
 def verify_contents(folder: Path) -> None:
     """
     Check that a folder has nothing but what belongs into a repository, and a card that the Hub takes.
@@ -78,8 +66,7 @@ def verify_contents(folder: Path) -> None:
     Raises:
         PublishError: if there is any other file, a path of this machine, a token, or a card with errors.
     """
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix()
+    for name, path in files_in(folder).items():
         if not _KNOWN_FILES.fullmatch(name):
             raise PublishError(f"{name} does not belong into a repository of a model; nothing was uploaded.")
         for what, found in _private_parts(path):
@@ -112,10 +99,7 @@ def verify_model(folder: Path, reference: Reference, source: CheckpointSource, s
         PublishError: if inputs or logits differ by more than the rounding of their dtype.
     """
     if settings.adapter:
-        from peft import PeftModel
-
-        model: Any = AutoModelForImageTextToText.from_pretrained(source.model, dtype="auto")
-        model = PeftModel.from_pretrained(model, folder).eval()
+        model: Any = load_model(replace(source, adapter=str(folder)), settings.variant, keep_adapter=True)
     else:
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto").eval()
     inputs = fixed_inputs(AutoProcessor.from_pretrained(folder))

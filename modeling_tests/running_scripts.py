@@ -24,13 +24,13 @@ def script_command(script: Path, *arguments: object, processes: int = 1) -> list
 
 def run_script(script: Path, *arguments: object, processes: int = 1) -> str:
     """What it prints; a failure shows what it complained of."""
+    return run_command(script_command(script, *arguments, processes=processes))
+
+
+def run_command(command: list[str], environment: dict[str, str] = ENVIRONMENT, folder: Path | None = None) -> str:
+    """The same of any command, started in `folder`."""
     done = subprocess.run(
-        script_command(script, *arguments, processes=processes),
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
+        command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

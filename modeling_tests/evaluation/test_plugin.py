@@ -1,6 +1,5 @@
 """lmms-eval's own command finds the model through its entry point."""
 
-import subprocess
 import sys
 
 import pytest
@@ -9,7 +8,7 @@ pytest.importorskip("lmms_eval", reason="the plug-in needs lmms-eval (the `evalu
 
 from evaluating import BUNDLED
 
-from running_scripts import ENVIRONMENT
+from running_scripts import run_command
 from transformers_fastvlm.evaluation.known_tasks import OWN_TASKS
 
 
@@ -17,17 +16,8 @@ def test_lmms_evals_own_command_runs_it(tmp_path):
     arguments = ["--model", "fastvlm", "--model_args", f"pretrained={BUNDLED},dtype=float32,resolution=192"]
     arguments += ["--tasks", "tiny_colours,tiny_matching", "--include_path", str(OWN_TASKS)]
     arguments += ["--batch_size", "4", "--limit", "8", "--output_path", str(tmp_path), "--log_samples"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lmms_eval", *arguments],
-        env=ENVIRONMENT,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|tiny_" in line]
+    printed = run_command([sys.executable, "-m", "lmms_eval", *arguments], folder=tmp_path)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if "|tiny_" in line]
     scores = {row[0]: (row[3], float(row[5])) for row in rows}
     assert {name: metric for name, (metric, _) in scores.items()} == {
         "tiny_colours": "exact_match",

@@ -18,7 +18,7 @@ for library in ("lmms_eval", "accelerate", "datasets"):
 from evaluating import BUNDLED, OWN_TASKS, config, image_bytes, write_task
 
 from helpers_tokenizer import qwen2_tokenizer
-from running_scripts import ENVIRONMENT
+from running_scripts import ENVIRONMENT, run_command
 from transformers_fastvlm import AutoModelForVision2Seq, FastVLMProcessor
 from transformers_fastvlm.evaluation import EvaluationConfig, EvaluationError, ModelOptions, answering, run_evaluation
 from transformers_fastvlm.evaluation.runner import as_wrong, is_hub_id, to_percent
@@ -174,15 +174,7 @@ def test_a_killed_run_goes_on(tmp_path, monkeypatch):
 def test_two_processes_share_the_documents(evaluated, tmp_path):
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     tasks = ("tiny_reading", "tiny_matching")
-    done = subprocess.run(
-        [*start, *command(tmp_path, *tasks, limit=9), "--batch-size", "8"],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_command([*start, *command(tmp_path, *tasks, limit=9), "--batch-size", "8"])
     assert (tmp_path / "results.answers.1.jsonl").exists()
     expected = [each for each in samples(evaluated) if each["task"] in tasks and each["document"] < 9]
     in_order = sorted(samples(tmp_path), key=lambda each: (tasks.index(each["task"]), each["document"]))

@@ -5,7 +5,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from hub_upload.loopback_hub import client_environment
 from model_card import without_paths
 from publish import publish
 from publish_settings import PublishError, PublishSettings
+from running_scripts import run_command
 from tiny_models import adapter_for
 
 BUNDLED = Path(__file__).parents[2] / "checkpoints" / "tiny-reader"
@@ -242,17 +242,8 @@ def run_snippets(card: str, folder: Path, environment: dict[str, str]) -> list[s
     names = [f"snippet{number}.py" for number in range(len(snippets))]
     for name, snippet in zip(names, snippets):
         (folder / name).write_text(snippet)
-    done = subprocess.run(
-        [sys.executable, "-c", RUNNER, *names],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return re.split(r"--- snippet\d\.py\n", done.stdout)[1:]
+    printed = run_command([sys.executable, "-c", RUNNER, *names], environment, folder)
+    return re.split(r"--- snippet\d\.py\n", printed)[1:]
 
 
 def test_the_snippets_run(hub, tmp_path):

@@ -4,7 +4,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -27,6 +26,7 @@ from publish import ask_to_overwrite, main, publish, verify_download
 from publish_settings import PublishError, PublishSettings
 from remote_code import write_remote_code
 from repository_folder import write_repository
+from running_scripts import run_command
 from test_checkpoint_formats import golden_inputs  # noqa: F401
 from tiny_models import adapter_for, write_tiny_checkpoint
 from transformers_fastvlm import AutoModelForVision2Seq
@@ -180,6 +180,19 @@ def test_an_adapter_as_it_is_and_merged(hub, tiny, work, tmp_path):
     torch.testing.assert_close(logits_of("acme/adapter"), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_an_adapter_in_16_bits(tiny, work, tmp_path):
+    adapter_for(tiny, tmp_path / "adapter")
+    publish(settings(tmp_path / "adapter", adapter=True, base_model="acme/base", variant="bf16"), work)
+    assert {tensor.dtype for tensor in load_file(work / "adapter_model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_measurements_of_another_kind_are_refused_before_anything_is_loaded(tiny, work, tmp_path, monkeypatch):
+    monkeypatch.setattr("publish.load_model", lambda *_: pytest.fail("loaded"))
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(PublishError, match="has no results of `fastvlm evaluate`"):
+        publish(settings(tiny, results=tmp_path / "results.json"), work)
+
+
 def test_push_to_hub_of_model_processor_and_adapter(hub, tiny, tmp_path):
     peft = pytest.importorskip("peft", reason="adapters need PEFT (the `train` extra)")
     AutoModelForVision2Seq.from_pretrained(tiny).push_to_hub("acme/pushed")
@@ -268,7 +281,7 @@ def test_a_disk_that_gets_full(tiny, work):
             raise OSError(28, "No space left on device")
 
     with pytest.raises(PublishError, match="is full. Nothing was uploaded"):
-        write_repository(work, FullDisk(), None, None, settings(tiny), None)
+        write_repository(work, FullDisk(), None, None, settings(tiny), None, None)
 
 
 def test_a_download_that_differs_is_noticed(tmp_path):
@@ -337,16 +350,9 @@ def test_readers_without_the_package_get_the_same_answers_from_every_auto_class(
         ("with", [sys.executable], {}),
         ("without", [sys.executable, "-S"], packages),
     ):
-        done = subprocess.run(
-            [*command, str(script), REPO, name, str(BUNDLED / "images" / "sign.png")],
-            env=environment | extra,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        found[name] = json.loads(done.stdout.splitlines()[-1])
+        image = str(BUNDLED / "images" / "sign.png")
+        printed = run_command([*command, str(script), REPO, name, image], environment | extra)
+        found[name] = json.loads(printed.splitlines()[-1])
     for auto in ("AutoModelForImageTextToText", "AutoModelForCausalLM"):
         assert found["with"][auto] == ["transformers_fastvlm", "HELLO"]
         assert found["without"][auto] == ["transformers_modules", "HELLO"]

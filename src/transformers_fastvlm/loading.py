@@ -5,7 +5,7 @@
 import copy
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -27,8 +27,9 @@ SPARED_PARTS = {
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
-def _hub_file(source: str | os.PathLike, name: str, arguments: dict[str, Any]) -> str | None:
+def hub_file(source: str | os.PathLike, name: str, arguments: Mapping[str, Any] | None = None) -> str | None:
     """Local path of a file of a folder or Hub repository, `None` if there is no such file."""
+    arguments = arguments or {}
     hub_arguments = {key: arguments[key] for key in HUB_ARGUMENTS if arguments.get(key) is not None}
     return cached_file(
         source,
@@ -40,20 +41,25 @@ def _hub_file(source: str | os.PathLike, name: str, arguments: dict[str, Any]) -
     )
 
 
-def _weight_files(source: str | os.PathLike, arguments: dict[str, Any]) -> list[str]:
-    """Safetensors files of a checkpoint, in the order of its index; empty if it has none."""
+def weight_files(source: str | os.PathLike, arguments: Mapping[str, Any] | None = None) -> list[str]:
+    """Safetensors files of a checkpoint, in the order of its index; empty if it has none.
+
+    Raises:
+        FileNotFoundError: if the index lists a file that is not there.
+    """
+    arguments = arguments or {}
     variant = f".{arguments['variant']}" if arguments.get("variant") else ""
-    single = _hub_file(source, SAFE_WEIGHTS_NAME.replace(".safetensors", f"{variant}.safetensors"), arguments)
+    single = hub_file(source, SAFE_WEIGHTS_NAME.replace(".safetensors", f"{variant}.safetensors"), arguments)
     if single is not None:
         return [single]
-    index = _hub_file(source, SAFE_WEIGHTS_INDEX_NAME.replace(".index.json", f"{variant}.index.json"), arguments)
+    index = hub_file(source, SAFE_WEIGHTS_INDEX_NAME.replace(".index.json", f"{variant}.index.json"), arguments)
     if index is None:
         return []
     with open(index, encoding="utf-8") as file:
         names = dict.fromkeys(json.load(file)["weight_map"].values())
     files = []
     for name in names:
-        path = _hub_file(source, name, arguments)
+        path = hub_file(source, name, arguments)
         if path is None:
             raise FileNotFoundError(f"{source} lacks {name}, which its {os.path.basename(index)} lists.")
         files.append(path)
@@ -114,7 +120,7 @@ class CheckpointLoadingMixin:
         files: list[str] = []
         if pretrained_model_name_or_path is not None and kwargs.get("gguf_file") is None:
             kwargs.setdefault("use_safetensors", True)
-            files = _weight_files(pretrained_model_name_or_path, kwargs) if kwargs["use_safetensors"] else []
+            files = weight_files(pretrained_model_name_or_path, kwargs) if kwargs["use_safetensors"] else []
         names = {name for path in files for name in tensor_names(path)}
         if names:
             config = cls._fit_config_to_tensors(pretrained_model_name_or_path, config, names, kwargs)
@@ -202,16 +208,16 @@ def find_image_token_id(source: str | os.PathLike, arguments: dict[str, Any]) ->
     Reads the tokenizer's files as text; a folder without any is taken for Qwen2's.
     """
     ids: dict[str, int] = {}
-    if path := _hub_file(source, "tokenizer.json", arguments):
+    if path := hub_file(source, "tokenizer.json", arguments):
         with open(path, encoding="utf-8") as file:
             tokenizer = json.load(file)
         ids |= tokenizer["model"].get("vocab", {})
         ids |= {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
     for name in ("vocab.json", "added_tokens.json"):
-        if path := _hub_file(source, name, arguments):
+        if path := hub_file(source, name, arguments):
             with open(path, encoding="utf-8") as file:
                 ids |= json.load(file)
-    if path := _hub_file(source, "tokenizer_config.json", arguments):
+    if path := hub_file(source, "tokenizer_config.json", arguments):
         with open(path, encoding="utf-8") as file:
             added = json.load(file).get("added_tokens_decoder", {})
         ids |= {token["content"]: int(index) for index, token in added.items()}

@@ -1,0 +1,32 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a repository folder: their paths, digests and JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.utils.sha import git_hash, sha_fileobj
+
+
+def files_in(folder: Path) -> dict[str, Path]:
+    """Every file below a folder, by its path in the repository, in order."""
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return sha_fileobj(file).hex()
+
+
+def has_id(path: Path, identifier: str) -> bool:
+    """Whether a file is the one that the Hub knows by this SHA-256, or by this git blob id."""
+    return identifier == (sha256(path) if len(identifier) == 64 else git_hash(path.read_bytes()))
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
