@@ -14,20 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from matplotlib import pyplot
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoProcessor, HfArgumentParser, Trainer, TrainingArguments, set_seed
 
 from transformers_fastvlm import AutoModelForVision2Seq
+from transformers_fastvlm.extras import require
+from transformers_fastvlm.mistakes import mistakes_in_one_line
 from transformers_fastvlm.quantization import quantization_config
 from transformers_fastvlm.training import (
     FastVLMDataCollator,
     RowFormat,
     explained_out_of_memory,
-    last_whole_checkpoint,
     load_chat_dataset,
     lora_target_modules,
     prepare_dataset,
+    train,
     write_adapter_card,
 )
 
@@ -78,6 +78,8 @@ class LoraTrainingArguments(TrainingArguments):
 
 
 def load_model(script: ScriptArguments, training: TrainingArguments):
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
     quantization = quantization_config("nf4") if script.load_in_4bit else None
     dtype = torch.bfloat16 if training.bf16 else torch.float32
     model = AutoModelForVision2Seq.from_pretrained(script.model, dtype=dtype, quantization_config=quantization)
@@ -106,6 +108,8 @@ def load_data(script: ScriptArguments, processor, row_format: RowFormat):
 
 
 def draw_losses(history: list[dict], path: Path) -> None:
+    from matplotlib import pyplot
+
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for key, label in (("loss", "training"), ("eval_loss", "evaluation")):
         points = [(entry["step"], entry[key]) for entry in history if key in entry]
@@ -118,6 +122,7 @@ def draw_losses(history: list[dict], path: Path) -> None:
 
 def main() -> None:
     script, training = HfArgumentParser((ScriptArguments, LoraTrainingArguments)).parse_args_into_dataclasses()
+    require(["accelerate", "datasets", "matplotlib", "peft"], "train")
     set_seed(training.seed)
     size = {} if script.resolution is None else {"size": script.resolution}
     processor = AutoProcessor.from_pretrained(script.model, **size)
@@ -131,7 +136,7 @@ def main() -> None:
     resolution = processor.image_processor.get_resolution()
     bits = 4 if script.load_in_4bit else 32
     with explained_out_of_memory(training.train_batch_size, resolution, training.gradient_checkpointing, bits):
-        trainer.train(resume_from_checkpoint=last_whole_checkpoint(training.output_dir) if script.resume else None)
+        train(trainer, script.resume)
         metrics = trainer.evaluate() if eval_set is not None else {}
     trainer.save_model()
     trainer.save_state()  # the model card's training facts
@@ -146,4 +151,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

@@ -4,7 +4,12 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from transformers_fastvlm.training import explained_out_of_memory, last_whole_checkpoint, write_adapter_card
+from transformers_fastvlm.training import (
+    explained_out_of_memory,
+    last_whole_checkpoint,
+    remove_cut_off_checkpoints,
+    write_adapter_card,
+)
 
 
 def make_checkpoint(folder, step: int, state: str | None = "{}"):
@@ -25,11 +30,15 @@ def test_the_newest_whole_one_is_taken(tmp_path):
     assert last_whole_checkpoint(tmp_path) == newest
 
 
-@pytest.mark.parametrize("state", [None, "", '{"global_step": 20'])
-def test_ones_that_were_cut_off_are_removed(state, tmp_path):
+@pytest.mark.parametrize("state", [None, "", '{"global_step": 20', "[]", "\0"])
+def test_ones_that_were_cut_off_are_passed_over_and_removed_when_asked(state, tmp_path):
+    pytest.importorskip("accelerate.utils", reason="processes wait for each other through accelerate (`train` extra)")
     whole, cut_off = make_checkpoint(tmp_path, 10), make_checkpoint(tmp_path, 20, state)
     assert last_whole_checkpoint(tmp_path) == whole
+    assert cut_off.exists()
+    remove_cut_off_checkpoints(tmp_path)
     assert not cut_off.exists()
+    assert last_whole_checkpoint(tmp_path) == whole
 
 
 @pytest.mark.parametrize(
