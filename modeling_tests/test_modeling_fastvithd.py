@@ -12,6 +12,8 @@ from transformers_fastvlm import FastViTHDBackbone, FastViTHDConfig, FastViTHDMo
 from transformers_fastvlm.checkpoint_formats import encoder_renamings
 from transformers_fastvlm.configuration_fastvlm import FASTVITHD_FAMILY
 
+pytestmark = pytest.mark.usefixtures("nan_in_uninitialized_memory")
+
 ALL_TENSORS = ("last_hidden_state", "pooler_output")
 
 
