@@ -39,7 +39,8 @@ class _HeadOf(nn.Module):
         self.__dict__["owner"] = owner  # not a child, which would make a circle of modules
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.owner.get_output_embeddings()(hidden_states)
+        owner: Any = self.owner
+        return owner.get_output_embeddings()(hidden_states)
 
 
 class DecoderHead:
