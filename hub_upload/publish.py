@@ -26,6 +26,7 @@ from licences import Licence, choose_licence
 from model_card import Measurements, read_measurements
 from publish_settings import PublishError, PublishSettings
 from repository_folder import write_repository
+from tensor_verification import verify_tensors, verify_vocabulary
 from verification import Reference, reference_of, verify_contents, verify_model, verify_without_package
 
 # What a download has besides: the client's notes, and the Hub's own file.
@@ -51,12 +52,14 @@ def write_and_verify(
     """
     progress(f"loading {source.location}")
     model, processor = load_model(source, settings.variant, settings.adapter), load_processor(source)
+    reference = reference_of(model, processor)
     progress(f"writing {folder}")
     write_repository(folder, model, processor, source, settings, licence, measured)
-    reference = reference_of(model, processor)
     del model
     progress("verifying the folder")
     verify_contents(folder)
+    verify_tensors(folder, source, settings)
+    verify_vocabulary(folder, source)
     verify_model(folder, reference, source, settings)
     if settings.remote_code and not settings.adapter:
         progress("verifying the folder's code without this package")

@@ -7,12 +7,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from checkpoint_source import CheckpointSource
 from folder_files import read_json, write_json
 from licences import Licence
 from model_card import Measurements, write_model_card
 from publish_settings import PublishError, PublishSettings
 from remote_code import write_remote_code
+from stored_tensors import store_as, stored_tensors
 
 # Where transformers notes in which files a class is.
 _WITH_CODE = ("config.json", "processor_config.json", "tokenizer_config.json")
@@ -32,10 +35,10 @@ def write_repository(
 
     Args:
         folder: an empty folder, or one to be made.
-        model: what is published; a `PeftModel` for an adapter.
+        model: what is published; a `PeftModel` for an adapter. Its weights may be of other dtypes afterwards.
 
     Raises:
-        PublishError: if the disk is, or gets, full.
+        PublishError: if the disk is, or gets, full, or cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not settings.adapter:
@@ -45,17 +48,17 @@ def write_repository(
             _write_adapter(folder, model, settings, source)
             processor.save_pretrained(folder)
         else:
-            model.save_pretrained(folder, max_shard_size=settings.max_shard_size)
+            _write_model(folder, model, source, settings)
             processor.save_pretrained(folder)
             _forget_code(folder)
             if settings.remote_code:
                 write_remote_code(folder)
         licence.write(folder)
         write_model_card(folder, source, settings, licence, measured)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
             raise PublishError(f"The disk of {folder} is full. Nothing was uploaded.") from error
-        raise
+        raise PublishError(f"{folder} cannot be written: {error}. Nothing was uploaded.") from error
 
 
 def _require_space(folder: Path, model: Any) -> None:
@@ -67,6 +70,17 @@ def _require_space(folder: Path, model: Any) -> None:
             f"The repository and its download for comparison need {needed / 2**30:.1f} GiB, but the disk of {folder} "
             f"has {free / 2**30:.1f} GiB free. `--folder` takes another one."
         )
+
+
+def _write_model(folder: Path, model: Any, source: CheckpointSource, settings: PublishSettings) -> None:
+    """Without a variant, every tensor in the dtype that the source has it in, and readers load one that holds all."""
+    dtype = str(model.dtype).removeprefix("torch.")
+    if settings.variant is None and source.adapter is None:
+        store_as(model, stored_tensors(source.model, source.config))
+    # transformers cannot undo its conversions of weights that it has read quantized; ours have their own names anyway.
+    model.save_pretrained(folder, max_shard_size=settings.max_shard_size, save_original_format=not source.is_quantized)
+    path = folder / "config.json"
+    write_json(path, read_json(path) | {"dtype": dtype})
 
 
 def _write_adapter(folder: Path, model: Any, settings: PublishSettings, source: CheckpointSource) -> None:
