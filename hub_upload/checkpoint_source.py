@@ -175,16 +175,20 @@ def load_dtype(source: CheckpointSource) -> torch.dtype:
 
 
 def stored_vocabulary(location: str) -> dict[str, int]:
-    """Ids of a tokenizer's tokens, as far as its JSON files tell them."""
+    """Ids of a tokenizer's tokens, as far as its JSON files tell them; none of a vocabulary in another format."""
     tokens: dict[str, int] = {}
     if path := find_file(location, "tokenizer.json"):
         content = read_json(path)
         words = content["model"].get("vocab", {})  # a list of words and scores in a unigram model
         tokens |= words if isinstance(words, dict) else {word: index for index, (word, _) in enumerate(words)}
-        return tokens | {token["content"]: token["id"] for token in content.get("added_tokens", [])}
-    for name in ("vocab.json", "added_tokens.json"):
-        if path := find_file(location, name):
+        tokens |= {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+    elif path := find_file(location, "vocab.json"):
+        tokens |= read_json(path)
+        if path := find_file(location, "added_tokens.json"):
             tokens |= read_json(path)
+        if path := find_file(location, "tokenizer_config.json"):
+            added = read_json(path).get("added_tokens_decoder", {})
+            tokens |= {token["content"]: int(index) for index, token in added.items()}
     return tokens
 
 

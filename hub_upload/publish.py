@@ -54,7 +54,9 @@ def write_and_verify(
     model, processor = load_model(source, settings.variant, settings.adapter), load_processor(source)
     reference = reference_of(model, processor)
     progress(f"writing {folder}")
-    write_repository(folder, model, processor, source, settings, licence, measured)
+    left_out = write_repository(folder, model, processor, source, settings, licence, measured)
+    if left_out:
+        progress(f"left out, since no configuration class has them: {', '.join(left_out)}")
     del model
     progress("verifying the folder")
     verify_contents(folder)

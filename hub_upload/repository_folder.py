@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from checkpoint_source import CheckpointSource
+from declared_fields import keep_declared
 from folder_files import read_json, write_json
 from licences import Licence
 from model_card import Measurements, write_model_card
@@ -29,13 +30,16 @@ def write_repository(
     settings: PublishSettings,
     licence: Licence,
     measured: Measurements,
-) -> None:
+) -> list[str]:
     """
     Write everything that is uploaded: weights, configuration, processor, code, licence and card.
 
     Args:
         folder: an empty folder, or one to be made.
         model: what is published; a `PeftModel` for an adapter. Its weights may be of other dtypes afterwards.
+
+    Returns:
+        entries of the source's configuration files that were left out, since nothing declares them.
 
     Raises:
         PublishError: if the disk is, or gets, full, or cannot be written to.
@@ -47,14 +51,17 @@ def write_repository(
         if settings.adapter:
             _write_adapter(folder, model, settings, source)
             processor.save_pretrained(folder)
+            left_out = keep_declared(folder, None, processor)
         else:
             _write_model(folder, model, source, settings)
             processor.save_pretrained(folder)
             _forget_code(folder)
+            left_out = keep_declared(folder, model.config, processor)
             if settings.remote_code:
                 write_remote_code(folder)
         licence.write(folder)
         write_model_card(folder, source, settings, licence, measured)
+        return left_out
     except (OSError, SafetensorError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
             raise PublishError(f"The disk of {folder} is full. Nothing was uploaded.") from error

@@ -15,8 +15,11 @@ from safetensors import safe_open
 from transformers import AutoConfig
 
 from checkpoint_source import ADAPTER_WEIGHTS, CheckpointSource, find_file, stored_vocabulary
+from declared_fields import SPECIAL_TOKENS
+from folder_files import read_json
 from publish_settings import QUANTIZED_VARIANTS, PublishError, PublishSettings
 from stored_tensors import StoredTensor, StoredTensors, quantized_weight, stored_tensors, tensors_of
+from transformers_fastvlm.checkpoint_formats import IMAGE_TOKEN
 
 # `base_model.model.` and the module that an adapter's tensor changes, in PEFT's files.
 _ADAPTED = re.compile(r"base_model\.model\.(?P<module>.+?)\.(?:lora_\w+|modules_to_save|\w+$)")
@@ -110,13 +113,28 @@ def _compare(
 def verify_vocabulary(folder: Path, source: CheckpointSource) -> None:
     """
     Raises:
-        PublishError: if a token of the source's tokenizer is not in the folder's, or has another id there.
+        PublishError: if a token of the source's tokenizer is not in the folder's, or has another id there, or the
+            folder's has others beside `<image>` and its special tokens.
     """
     ours = stored_vocabulary(str(folder))
-    theirs = stored_vocabulary(source.processor_location)
+    location = source.processor_location
+    theirs = stored_vocabulary(location)
     if other := [token for token, index in theirs.items() if ours.get(token) != index]:
-        listed = ", ".join(map(repr, other[:10]))
         raise PublishError(
-            f"The tokenizer of {source.processor_location} has {len(theirs)} tokens, of which the repository's lacks "
-            f"{len(other)}, or has them at other ids: {listed}; nothing was uploaded."
+            f"The tokenizer of {location} has {len(theirs)} tokens, of which the repository's lacks {len(other)}, or "
+            f"has them at other ids: {_listed(other)}; nothing was uploaded."
         )
+    special = {IMAGE_TOKEN} | {
+        value for name, value in read_json(folder / "tokenizer_config.json").items() if name in SPECIAL_TOKENS
+    }
+    # transformers makes a token of every `..._token` in a tokenizer_config.json, whatever it is.
+    if theirs and (more := [token for token in ours if token not in theirs and token not in special]):
+        shown = _listed([f"{token[:4]}…" for token in more])
+        raise PublishError(
+            f"The tokenizer of {location} makes tokens that are not in its vocabulary: {shown}. Take them out of its "
+            "tokenizer_config.json, or add them to the vocabulary; nothing was uploaded."
+        )
+
+
+def _listed(tokens: list[str]) -> str:
+    return ", ".join(map(repr, tokens[:10])) + (f" and {len(tokens) - 10} more" if len(tokens) > 10 else "")

@@ -197,3 +197,10 @@ def test_a_smaller_vocabulary_is_noticed(tiny, source, tmp_path):
     (folder / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(PublishError, match=r"of which the repository's lacks 1, or has them at other ids: 'a'"):
         verify_vocabulary(folder, find_source(settings(source)))
+
+
+def test_a_note_among_the_special_tokens_becomes_no_token(source, tmp_path):
+    content = json.loads((source / "tokenizer_config.json").read_text())
+    (source / "tokenizer_config.json").write_text(json.dumps(content | {"note_token": "ask Alice"}))
+    with pytest.raises(PublishError, match=r"tokens that are not in its vocabulary: 'ask …'\. Take them out"):
+        publish(settings(source), tmp_path / "folder")
