@@ -11,8 +11,15 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoProcessor
 
-from folder_files import read_json
-from publish_settings import QUANTIZED_VARIANTS, PublishError, PublishSettings, Variant, require_repo_id
+from folder_files import read_object
+from publish_settings import (
+    QUANTIZED_VARIANTS,
+    PublishError,
+    PublishSettings,
+    Variant,
+    in_one_line,
+    require_repo_id,
+)
 from stored_tensors import lossless_dtype, stored_tensors, tensors_of
 from transformers_fastvlm import AutoModelForVision2Seq, FastVLMConfig, FastVLMProcessor, register_upstream
 from transformers_fastvlm.checkpoint_formats import ORIGINAL_LICENSE
@@ -54,6 +61,11 @@ class CheckpointSource:
         return self.adapter or self.model
 
     @property
+    def datasets(self) -> list[str]:
+        """Hub ids of what the weights were trained on, by the source's card."""
+        return _texts(self.metadata.get("datasets"))
+
+    @property
     def is_quantized(self) -> bool:
         """Whether the model is stored in weights of few bits."""
         return getattr(self.config, "quantization_config", None) is not None
@@ -68,7 +80,7 @@ class CheckpointSource:
     def is_original_derived(self) -> bool:
         """Whether the weights are the authors', or made from them."""
         marks = [self.config.weights_license, self.config.vision_config.weights_license, self.metadata.get("license")]
-        bases = [self.model, *self.metadata.get("base_model", [])]
+        bases = [self.model, *_texts(self.metadata.get("base_model"))]
         return ORIGINAL_LICENSE in marks or any(base.startswith("apple/FastVLM") for base in bases)
 
 
@@ -87,8 +99,10 @@ def find_source(settings: PublishSettings) -> CheckpointSource:
     """
     try:
         return _find_source(settings)
-    except (OSError, ValueError) as error:
-        raise PublishError(f"{settings.source} cannot be loaded: {error}") from error
+    except PublishError:
+        raise
+    except Exception as error:  # whatever a damaged configuration makes a library raise
+        raise PublishError(f"{settings.source} cannot be loaded: {in_one_line(error)}") from error
 
 
 def _find_source(settings: PublishSettings) -> CheckpointSource:
@@ -101,8 +115,8 @@ def _find_source(settings: PublishSettings) -> CheckpointSource:
     adapter_config: dict[str, Any] = {}
     model, adapter = settings.source, None
     if adapter_file is not None:
-        adapter_config = read_json(adapter_file)
-        model, adapter = adapter_config["base_model_name_or_path"], settings.source
+        adapter_config = read_object(adapter_file)
+        model, adapter = _base_of(adapter_file, adapter_config), settings.source
         _require_safetensors(adapter, (ADAPTER_WEIGHTS,), (_PICKLED_ADAPTER,))
         if settings.adapter and settings.base_model is None and Path(model).exists():
             raise PublishError(
@@ -113,7 +127,7 @@ def _find_source(settings: PublishSettings) -> CheckpointSource:
     config_file = find_file(model, "config.json")
     if config_file is None:
         raise PublishError(f"{model}, the base of the adapter {adapter}, cannot be found.")
-    model_type = read_json(config_file).get("model_type")
+    model_type = read_object(config_file).get("model_type")
     if model_type not in _FORMATS:
         raise PublishError(f"{model} is no FastVLM: its `model_type` is {model_type!r}.")
     config = AutoConfig.from_pretrained(model)
@@ -129,6 +143,13 @@ def _find_source(settings: PublishSettings) -> CheckpointSource:
             "adapter_config.json."
         )
     return source
+
+
+def _base_of(adapter_file: Path, adapter_config: dict[str, Any]) -> str:
+    base = adapter_config.get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise PublishError(f"{adapter_file} names no base model (`base_model_name_or_path`), so it is none of PEFT's.")
+    return base
 
 
 def _require_vocabulary(location: str) -> None:
@@ -156,9 +177,13 @@ def _metadata(location: str) -> dict[str, Any]:
     if card is None:
         return {}
     metadata = ModelCard.load(card, ignore_metadata_errors=True).data.to_dict()
-    bases = metadata.pop("base_model", None) or []
-    public = [base for base in ([bases] if isinstance(bases, str) else bases) if _is_repo_id(base)]
+    public = [base for base in _texts(metadata.pop("base_model", None)) if _is_repo_id(base)]
     return metadata | ({"base_model": public} if public else {})
+
+
+def _texts(value: Any) -> list[str]:
+    """One text or a list of them, as metadata may have either; nothing else."""
+    return [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
 
 
 def _is_repo_id(name: str) -> bool:
@@ -178,16 +203,16 @@ def stored_vocabulary(location: str) -> dict[str, int]:
     """Ids of a tokenizer's tokens, as far as its JSON files tell them; none of a vocabulary in another format."""
     tokens: dict[str, int] = {}
     if path := find_file(location, "tokenizer.json"):
-        content = read_json(path)
+        content = read_object(path)
         words = content["model"].get("vocab", {})  # a list of words and scores in a unigram model
         tokens |= words if isinstance(words, dict) else {word: index for index, (word, _) in enumerate(words)}
         tokens |= {token["content"]: token["id"] for token in content.get("added_tokens", [])}
     elif path := find_file(location, "vocab.json"):
-        tokens |= read_json(path)
+        tokens |= read_object(path)
         if path := find_file(location, "added_tokens.json"):
-            tokens |= read_json(path)
+            tokens |= read_object(path)
         if path := find_file(location, "tokenizer_config.json"):
-            added = read_json(path).get("added_tokens_decoder", {})
+            added = read_object(path).get("added_tokens_decoder", {})
             tokens |= {token["content"]: int(index) for index, token in added.items()}
     return tokens
 
@@ -202,7 +227,9 @@ def load_processor(source: CheckpointSource) -> FastVLMProcessor:
     try:
         return AutoProcessor.from_pretrained(source.processor_location)
     except Exception as error:  # whatever a damaged file makes a library raise
-        raise PublishError(f"The processor of {source.processor_location} cannot be loaded: {error}") from error
+        raise PublishError(
+            f"The processor of {source.processor_location} cannot be loaded: {in_one_line(error)}"
+        ) from error
 
 
 def load_model(source: CheckpointSource, variant: Variant | None, keep_adapter: bool = False) -> Any:
@@ -233,7 +260,7 @@ def load_model(source: CheckpointSource, variant: Variant | None, keep_adapter: 
     except PublishError:
         raise
     except Exception as error:  # whatever a damaged file makes a library raise
-        raise PublishError(f"{source.location} cannot be loaded: {error}") from error
+        raise PublishError(f"{source.location} cannot be loaded: {in_one_line(error)}") from error
 
 
 def _require_whole_adapter(model: Any, adapter: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from transformers import GenerationConfig, PretrainedConfig
 
-from folder_files import read_json, write_json
+from folder_files import read_object, write_json
 
 _OF_EVERY_CONFIG = {"auto_map", "model_type", "quantization_config", "transformers_version"}
 # A tokenizer's classes take whatever they are given; these are what transformers documents, and its special tokens.
@@ -67,7 +67,7 @@ def keep_declared(folder: Path, config: PretrainedConfig | None, processor: Any)
     left_out = []
     for file, file_parts in known.items():
         if (folder / file).is_file():
-            content = read_json(folder / file)
+            content = read_object(folder / file)
             for name, declared in file_parts:
                 part = content if name is None else content.get(name, {})
                 unknown = sorted(part.keys() - declared)

@@ -9,11 +9,12 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from card_material import CardMaterial
 from checkpoint_source import CheckpointSource
 from declared_fields import keep_declared
-from folder_files import read_json, write_json
+from folder_files import read_object, write_json
 from licences import Licence
-from model_card import Measurements, write_model_card
+from model_card import write_model_card
 from publish_settings import PublishError, PublishSettings
 from remote_code import write_remote_code
 from stored_tensors import store_as, stored_tensors
@@ -29,7 +30,7 @@ def write_repository(
     source: CheckpointSource,
     settings: PublishSettings,
     licence: Licence,
-    measured: Measurements,
+    material: CardMaterial,
 ) -> list[str]:
     """
     Write everything that is uploaded: weights, configuration, processor, code, licence and card.
@@ -60,7 +61,7 @@ def write_repository(
             if settings.remote_code:
                 write_remote_code(folder)
         licence.write(folder)
-        write_model_card(folder, source, settings, licence, measured)
+        write_model_card(folder, source, settings, licence, material)
         return left_out
     except (OSError, SafetensorError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
@@ -87,20 +88,20 @@ def _write_model(folder: Path, model: Any, source: CheckpointSource, settings: P
     # transformers cannot undo its conversions of weights that it has read quantized; ours have their own names anyway.
     model.save_pretrained(folder, max_shard_size=settings.max_shard_size, save_original_format=not source.is_quantized)
     path = folder / "config.json"
-    write_json(path, read_json(path) | {"dtype": dtype})
+    write_json(path, read_object(path) | {"dtype": dtype})
 
 
 def _write_adapter(folder: Path, model: Any, settings: PublishSettings, source: CheckpointSource) -> None:
     model.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form
     path = folder / "adapter_config.json"
-    write_json(path, read_json(path) | {"base_model_name_or_path": settings.base_model or source.model})
+    write_json(path, read_object(path) | {"base_model_name_or_path": settings.base_model or source.model})
 
 
 def _forget_code(folder: Path) -> None:
     """Leave out references to code files that the source had, or that are to be written anew."""
     for path in (folder / name for name in _WITH_CODE):
-        content = read_json(path)
+        content = read_object(path)
         parts = (content, content.get("vision_config", {}), content.get("image_processor", {}))
         if [part.pop("auto_map") for part in parts if "auto_map" in part]:
             write_json(path, content)

@@ -16,7 +16,7 @@ from transformers import AutoConfig
 
 from checkpoint_source import ADAPTER_WEIGHTS, CheckpointSource, find_file, stored_vocabulary
 from declared_fields import SPECIAL_TOKENS
-from folder_files import read_json
+from folder_files import read_object
 from publish_settings import QUANTIZED_VARIANTS, PublishError, PublishSettings
 from stored_tensors import StoredTensor, StoredTensors, quantized_weight, stored_tensors, tensors_of
 from transformers_fastvlm.checkpoint_formats import IMAGE_TOKEN
@@ -125,7 +125,7 @@ def verify_vocabulary(folder: Path, source: CheckpointSource) -> None:
             f"has them at other ids: {_listed(other)}; nothing was uploaded."
         )
     special = {IMAGE_TOKEN} | {
-        value for name, value in read_json(folder / "tokenizer_config.json").items() if name in SPECIAL_TOKENS
+        value for name, value in read_object(folder / "tokenizer_config.json").items() if name in SPECIAL_TOKENS
     }
     # transformers makes a token of every `..._token` in a tokenizer_config.json, whatever it is.
     if theirs and (more := [token for token in ours if token not in theirs and token not in special]):

@@ -26,7 +26,7 @@ _KNOWN_FILES = re.compile(
     r"(?:config|generation_config|processor_config|preprocessor_config|adapter_config|tokenizer|tokenizer_config"
     r"|special_tokens_map|added_tokens|vocab|model\.safetensors\.index)\.json"
     r"|(?:adapter_model|model|model-\d{5}-of-\d{5})\.safetensors"
-    r"|\w+\.py|chat_template\.jinja|merges\.txt|LICENSE|NOTICE|README\.md|ttft-stages\.png"
+    r"|\w+\.py|chat_template\.jinja|merges\.txt|LICENSE|NOTICE|README\.md|(?:example|ttft-stages)\.png"
 )
 
 

@@ -13,9 +13,9 @@ from huggingface_hub import HfApi, ModelCard
 from PIL import Image
 from safetensors import safe_open
 
+from card_material import without_paths
 from card_rules import card_errors
 from hub_upload.loopback_hub import client_environment
-from model_card import without_paths
 from publish import publish
 from publish_settings import PublishError, PublishSettings
 from running_scripts import run_command
@@ -187,7 +187,7 @@ def test_metadata(source, tmp_path):
 def test_nothing_of_the_users_machine_is_on_it(source, tmp_path):
     card = card_of(source, tmp_path)
     assert "/home" not in card
-    assert "fastvlm evaluate --model reader --tasks words,shapes" in card
+    assert "fastvlm evaluate --model acme/reader --tasks words,shapes" in card
 
 
 @pytest.mark.parametrize(
