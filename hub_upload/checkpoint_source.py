@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelCard
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import AutoConfig, AutoProcessor
 
 from folder_files import read_object
@@ -17,8 +19,8 @@ from publish_settings import (
     PublishError,
     PublishSettings,
     Variant,
-    in_one_line,
     require_repo_id,
+    told_as,
 )
 from stored_tensors import lossless_dtype, stored_tensors, tensors_of
 from transformers_fastvlm import AutoModelForVision2Seq, FastVLMConfig, FastVLMProcessor, register_upstream
@@ -32,6 +34,17 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PICKLED_ADAPTER = "adapter_model.bin"
+_READ_FILES = (
+    "config.json",
+    "generation_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.json",
+    "vocab.json",
+)
 # Files that a tokenizer's vocabulary is in: one of these, whole.
 _VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("vocab.txt",))
 
@@ -97,16 +110,13 @@ def find_source(settings: PublishSettings) -> CheckpointSource:
     Raises:
         PublishError: if it is no FastVLM checkpoint nor an adapter for one, or its weights are pickled.
     """
-    try:
+    with told_as(f"{settings.source} cannot be loaded"):
         return _find_source(settings)
-    except PublishError:
-        raise
-    except Exception as error:  # whatever a damaged configuration makes a library raise
-        raise PublishError(f"{settings.source} cannot be loaded: {in_one_line(error)}") from error
 
 
 def _find_source(settings: PublishSettings) -> CheckpointSource:
     register_upstream()
+    _require_location(settings.source)
     adapter_file = find_file(settings.source, "adapter_config.json")
     if adapter_file is None and settings.adapter:
         raise PublishError(f"{settings.source} is no adapter: it has no adapter_config.json. Leave out `--adapter`.")
@@ -117,6 +127,7 @@ def _find_source(settings: PublishSettings) -> CheckpointSource:
     if adapter_file is not None:
         adapter_config = read_object(adapter_file)
         model, adapter = _base_of(adapter_file, adapter_config), settings.source
+        _require_location(model, f", the base of the adapter {adapter},")
         _require_safetensors(adapter, (ADAPTER_WEIGHTS,), (_PICKLED_ADAPTER,))
         if settings.adapter and settings.base_model is None and Path(model).exists():
             raise PublishError(
@@ -133,6 +144,8 @@ def _find_source(settings: PublishSettings) -> CheckpointSource:
     config = AutoConfig.from_pretrained(model)
     metadata = _metadata(model) | _metadata(settings.source)
     source = CheckpointSource(model, adapter, _FORMATS[model_type], config, adapter_config, metadata)
+    for location in dict.fromkeys((model, source.location, source.processor_location)):
+        _require_whole_files(location)
     _require_vocabulary(source.processor_location)
     if source.is_quantized and settings.variant is not None and not settings.adapter:
         raise PublishError(f"{model} is quantized already: leave `--variant` out, or take what it was made from.")
@@ -146,10 +159,31 @@ def _find_source(settings: PublishSettings) -> CheckpointSource:
 
 
 def _base_of(adapter_file: Path, adapter_config: dict[str, Any]) -> str:
-    base = adapter_config.get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise PublishError(f"{adapter_file} names no base model (`base_model_name_or_path`), so it is none of PEFT's.")
-    return base
+    needed = ("base_model_name_or_path", "peft_type")
+    if missing := [name for name in needed if not isinstance(adapter_config.get(name), str)]:
+        raise PublishError(f"{adapter_file} has no {' and no '.join(missing)}, so it is none of PEFT's.")
+    return adapter_config["base_model_name_or_path"]
+
+
+def _require_location(location: str, what: str = "") -> None:
+    """The Hub's client would only say that a path is no valid id of a repository."""
+    if location and Path(location).is_dir():
+        return
+    try:
+        validate_repo_id(location)
+    except HFValidationError as error:
+        raise PublishError(f"{location or repr(location)}{what} is no folder, and no id of a repository.") from error
+    if Path(location).exists():
+        raise PublishError(f"{location}{what} is a file, not the folder of a checkpoint.")
+
+
+def _require_whole_files(location: str) -> None:
+    """transformers takes defaults in place of some files that are damaged."""
+    for name in _READ_FILES:
+        if path := find_file(location, name):
+            content = read_object(path)
+            if not isinstance(content.get("image_processor", {}), dict):
+                raise PublishError(f"{path} is damaged: its `image_processor` is no JSON object.")
 
 
 def _require_vocabulary(location: str) -> None:
@@ -176,7 +210,8 @@ def _metadata(location: str) -> dict[str, Any]:
     card = find_file(location, "README.md")
     if card is None:
         return {}
-    metadata = ModelCard.load(card, ignore_metadata_errors=True).data.to_dict()
+    with told_as(f"The metadata of {card} cannot be read"):
+        metadata = ModelCard.load(card, ignore_metadata_errors=True).data.to_dict()
     public = [base for base in _texts(metadata.pop("base_model", None)) if _is_repo_id(base)]
     return metadata | ({"base_model": public} if public else {})
 
@@ -224,12 +259,8 @@ def load_processor(source: CheckpointSource) -> FastVLMProcessor:
     Raises:
         PublishError: if it cannot be loaded.
     """
-    try:
+    with told_as(f"The processor of {source.processor_location} cannot be loaded"):
         return AutoProcessor.from_pretrained(source.processor_location)
-    except Exception as error:  # whatever a damaged file makes a library raise
-        raise PublishError(
-            f"The processor of {source.processor_location} cannot be loaded: {in_one_line(error)}"
-        ) from error
 
 
 def load_model(source: CheckpointSource, variant: Variant | None, keep_adapter: bool = False) -> Any:
@@ -242,7 +273,7 @@ def load_model(source: CheckpointSource, variant: Variant | None, keep_adapter: 
     Raises:
         PublishError: if it cannot be loaded.
     """
-    try:
+    with told_as(f"{source.location} cannot be loaded"):
         if variant in QUANTIZED_VARIANTS:
             return _load_quantized(source, variant).eval()
         dtype = _DTYPES.get(variant or "") or load_dtype(source)
@@ -257,10 +288,6 @@ def load_model(source: CheckpointSource, variant: Variant | None, keep_adapter: 
             if not keep_adapter:
                 model = model.merge_and_unload(safe_merge=True)
         return model.eval()
-    except PublishError:
-        raise
-    except Exception as error:  # whatever a damaged file makes a library raise
-        raise PublishError(f"{source.location} cannot be loaded: {in_one_line(error)}") from error
 
 
 def _require_whole_adapter(model: Any, adapter: str) -> None:

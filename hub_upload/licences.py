@@ -84,7 +84,7 @@ def _users_licence(source: CheckpointSource, settings: PublishSettings, text: st
         )
     if not isinstance(identifier, str):
         raise PublishError(f"The card of {source.location} names no one licence. Say which with `--license`.")
-    require_license(identifier)
+    require_license(identifier, "" if settings.license else f", which the card of {source.location} names,")
     modifications = _modifications(source, settings)
     if identifier != "other":
         return Licence(identifier, text, modifications)

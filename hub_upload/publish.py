@@ -26,7 +26,7 @@ from checkpoint_source import CheckpointSource, find_source, load_model, load_pr
 from folder_files import files_in, sha256
 from hub_transfer import Target, download, find_target, holds, upload
 from licences import Licence, choose_licence
-from publish_settings import PublishError, PublishSettings
+from publish_settings import PublishError, PublishSettings, told_as
 from repository_folder import write_repository
 from tensor_verification import verify_tensors, verify_vocabulary
 from verification import Reference, reference_of, verify_contents, verify_model, verify_without_package
@@ -53,8 +53,9 @@ def write_and_verify(
         PublishError: if it cannot be written, or is not what the source is.
     """
     progress(f"loading {source.location}")
-    model, processor = load_model(source, settings.variant, settings.adapter), load_processor(source)
-    reference = reference_of(model, processor)
+    processor, model = load_processor(source), load_model(source, settings.variant, settings.adapter)
+    with told_as(f"{source.location} cannot be asked about an image"):
+        reference = reference_of(model, processor)
     progress(f"writing {folder}")
     left_out = write_repository(folder, model, processor, source, settings, licence, material)
     if left_out:

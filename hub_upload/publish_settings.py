@@ -4,6 +4,8 @@
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,6 +22,17 @@ QUANTIZED_VARIANTS = ("int8", "nf4")
 class PublishError(Exception):
     """Why a checkpoint cannot be published, in the user's terms. Nothing was uploaded when it is raised, unless it
     says otherwise."""
+
+
+@contextmanager
+def told_as(what: str) -> Iterator[None]:
+    """Say in one line what cannot be done, whatever a damaged file makes another library raise."""
+    try:
+        yield
+    except PublishError:
+        raise
+    except Exception as error:
+        raise PublishError(f"{what}: {in_one_line(error)}") from error
 
 
 def in_one_line(error: Exception) -> str:
@@ -96,7 +109,7 @@ class PublishSettings:
                 raise PublishError(f"There is no file {path}.")
 
 
-def require_license(identifier: str) -> None:
+def require_license(identifier: str, origin: str = "") -> None:
     """
     Raises:
         PublishError: if the Hub does not know a licence.
@@ -105,7 +118,7 @@ def require_license(identifier: str) -> None:
         similar = difflib.get_close_matches(identifier.lower(), LICENSES, 3)
         near = f"; near it are {', '.join(similar)}" if similar else ""
         raise PublishError(
-            f"{identifier!r} is none of the Hub's licence identifiers{near}. "
+            f"{identifier!r}{origin} is none of the Hub's licence identifiers{near}. "
             "A licence that the Hub does not know is `--license other --license-name NAME --license-file FILE`."
         )
 

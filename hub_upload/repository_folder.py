@@ -15,7 +15,7 @@ from declared_fields import keep_declared
 from folder_files import read_object, write_json
 from licences import Licence
 from model_card import write_model_card
-from publish_settings import PublishError, PublishSettings
+from publish_settings import PublishError, PublishSettings, in_one_line
 from remote_code import write_remote_code
 from stored_tensors import store_as, stored_tensors
 
@@ -63,10 +63,10 @@ def write_repository(
         licence.write(folder)
         write_model_card(folder, source, settings, licence, material)
         return left_out
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
             raise PublishError(f"The disk of {folder} is full. Nothing was uploaded.") from error
-        raise PublishError(f"{folder} cannot be written: {error}. Nothing was uploaded.") from error
+        raise PublishError(f"{folder} cannot be written: {in_one_line(error)} Nothing was uploaded.") from error
 
 
 def _require_space(folder: Path, model: Any) -> None:

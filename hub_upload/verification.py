@@ -20,7 +20,7 @@ from checkpoint_source import CheckpointSource, load_model
 from fixed_inputs import fixed_inputs, last_logits
 from folder_files import files_in
 from private_words import private_words
-from publish_settings import PublishError, PublishSettings
+from publish_settings import PublishError, PublishSettings, told_as
 
 _KNOWN_FILES = re.compile(
     r"(?:config|generation_config|processor_config|preprocessor_config|adapter_config|tokenizer|tokenizer_config"
@@ -76,12 +76,14 @@ def verify_model(folder: Path, reference: Reference, source: CheckpointSource, s
     Raises:
         PublishError: if inputs or logits differ by more than the rounding of their dtype.
     """
-    if settings.adapter:
-        model: Any = load_model(replace(source, adapter=str(folder)), settings.variant, keep_adapter=True)
-    else:
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto").eval()
-    inputs = fixed_inputs(AutoProcessor.from_pretrained(folder))
-    return _compare(Reference(inputs, last_logits(model, inputs)), reference, "the folder")
+    with told_as("The repository cannot be loaded as its readers will"):
+        if settings.adapter:
+            model: Any = load_model(replace(source, adapter=str(folder)), settings.variant, keep_adapter=True)
+        else:
+            model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto").eval()
+        inputs = fixed_inputs(AutoProcessor.from_pretrained(folder))
+        actual = Reference(inputs, last_logits(model, inputs))
+    return _compare(actual, reference, "the folder")
 
 
 def verify_without_package(folder: Path, reference: Reference) -> float:
