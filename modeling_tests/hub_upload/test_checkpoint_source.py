@@ -191,7 +191,9 @@ def test_pickled_weights_are_refused_with_the_way_out(tiny, tmp_path):
 
 
 def test_an_adapter_on_a_folder_needs_the_name_of_its_base(tiny, tmp_path):
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tiny), "r": 8}))
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(tiny), "peft_type": "LORA", "r": 8})
+    )
     with pytest.raises(PublishError, match=r"has no weights: none of adapter_model\.safetensors"):
         find_source(settings(tmp_path, adapter=True))
     (tmp_path / "adapter_model.bin").write_bytes(b"pickle")
