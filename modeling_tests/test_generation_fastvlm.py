@@ -50,7 +50,7 @@ def test_continuous_batching_refuses_what_it_has_no_image_for(model):
 
 @pytest.mark.skipif(
     Version(transformers.__version__) < Version("5.17"),
-    reason="continuous batching of transformers 5.16 takes text models alone: it asks the configuration for their sizes",
+    reason="continuous batching of transformers 5.16 takes text models alone, by their configuration",
 )
 def test_continuous_batching_answers_as_generate_does(model):
     config = GenerationConfig(max_new_tokens=5, do_sample=False, eos_token_id=-1)
