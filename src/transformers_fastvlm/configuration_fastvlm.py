@@ -152,7 +152,7 @@ class FastVLMConfig(PretrainedConfig):
 
     model_type = "fastvlm"
     # What `Trainer` would gather over all batches beside the logits.
-    keys_to_ignore_at_inference = ["past_key_values", "image_hidden_states"]
+    keys_to_ignore_at_inference = ["cache", "past_key_values", "image_hidden_states", "aux_loss"]
     sub_configs = {"vision_config": FastViTHDConfig, "text_config": AutoConfig}
 
     vision_config: Any = None

@@ -14,7 +14,7 @@ from transformers.quantizers.auto import AutoQuantizationConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from .checkpoint_formats import DEFAULT_IMAGE_TOKEN_ID, IMAGE_TOKEN, has_training_form
+from .checkpoint_formats import DEFAULT_IMAGE_TOKEN_ID, FOREIGN_FORMATS, IMAGE_TOKEN, has_training_form
 
 # What weights of few bits would cost most where they save least; quantizing it is the user's choice. Full names, as in
 # the VLM and as in the model without head: bitsandbytes matches them from their start, and any list takes the place of
@@ -64,6 +64,14 @@ def weight_files(source: str | os.PathLike, arguments: Mapping[str, Any] | None 
             raise FileNotFoundError(f"{source} lacks {name}, which its {os.path.basename(index)} lists.")
         files.append(path)
     return files
+
+
+def source_format(source: str | os.PathLike, arguments: Mapping[str, Any] | None = None) -> str:
+    """The layout of a checkpoint, by its configuration: "original", "upstream" or "own"."""
+    arguments = arguments or {}
+    hub_arguments = {key: arguments[key] for key in HUB_ARGUMENTS if arguments.get(key) is not None}
+    config, _ = PretrainedConfig.get_config_dict(source, **hub_arguments)
+    return FOREIGN_FORMATS.get(config.get("model_type", ""), "own")
 
 
 def tensor_names(path: str | os.PathLike) -> Iterator[str]:

@@ -29,6 +29,7 @@ from transformers.utils.generic import can_return_tuple
 from .checkpoint_formats import encoder_renamings
 from .configuration_fastvlm import FastViTHDConfig
 from .cpu_attention import cpu_attention, suits_cpu_attention
+from .finite_checks import raise_on_non_finite_features
 from .loading import CheckpointLoadingMixin
 from .reparameterizable_layers import (
     POSITIONS_AT_ONCE,
@@ -423,7 +424,7 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
 
         Raises:
             ValueError: if the shape does not fit the encoder.
-            FloatingPointError: if float16 overflowed.
+            FloatingPointError: if the features are not finite, on a CPU in eval mode or in float16.
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -442,7 +443,7 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
                 outputs, attentions = self._stage_outputs(images)
                 parts.append(self.final_conv(outputs[-1]))
             features = torch.cat(parts) if one_by_one else parts[0]
-        raise_on_float16_overflow(features)
+        raise_on_non_finite_features(features, self, pixel_values)
         pooled = features.mean((2, 3)) @ self.projection if self.projection is not None else None
         return FastViTHDModelOutput(
             last_hidden_state=features,
@@ -481,7 +482,7 @@ class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):
         """
         outputs, attentions = self._stage_outputs(pixel_values)
         selected = [output for name, output in zip(self.stage_names, outputs) if name in self.out_features]
-        raise_on_float16_overflow(selected[-1])
+        raise_on_non_finite_features(selected[-1], self, pixel_values)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
@@ -490,17 +491,6 @@ class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):
             feature_maps=tuple(selected),  # type: ignore[arg-type]
             hidden_states=tuple(outputs) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
-        )
-
-
-def raise_on_float16_overflow(features: torch.Tensor) -> None:
-    """Stop where infinities appear, since a decoder would turn them into fluent nonsense. Free for other dtypes."""
-    if features.dtype != torch.float16 or torch.compiler.is_compiling() or features.is_meta:
-        return
-    if not torch.isfinite(features).all():
-        raise FloatingPointError(
-            "The vision encoder's activations exceeded float16's range (65504). Use bfloat16 or float32, or load the "
-            "model with `from_pretrained(..., dtype=torch.float16)`, which keeps the encoder in float32."
         )
 
 
