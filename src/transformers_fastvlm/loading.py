@@ -180,13 +180,14 @@ class CheckpointLoadingMixin:
                 list of modules to skip spares encoder, projector and head.
 
         Raises:
-            ValueError: if a tensor that the model needs is missing, misshapen or truncated, or one that is stored has no
-                place in it; the message names it. With `output_loading_info=True`, missing ones and those without a
-                place are only listed there. If a file is damaged, which the message names.
+            ValueError: if a tensor that the model needs is missing, misshapen or truncated, or one that is stored has
+                no place in it, or a file is damaged; the message names it. With `output_loading_info=True`, missing
+                tensors and those without a place are only listed there.
         """
         files: list[str] = []
         is_loaded = pretrained_model_name_or_path is not None and kwargs.get("gguf_file") is None
         if is_loaded:
+            assert pretrained_model_name_or_path is not None
             for name in (CONFIG_NAME, GENERATION_CONFIG_NAME):  # damaged, the latter would count as missing
                 if path := hub_file(pretrained_model_name_or_path, name, kwargs):
                     read_json_object(path)

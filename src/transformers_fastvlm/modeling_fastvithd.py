@@ -281,7 +281,7 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
     input_modalities = "image"
     supports_gradient_checkpointing = True
     # The encoder is often taken out of a whole FastVLM.
-    known_strangers = (
+    known_strangers: tuple[str, ...] = (
         r"^(model\.)?(language_model|multi_modal_projector|mm_projector|embed_tokens|layers|norm)\.",
         r"^lm_head\.",
         CLIP_HEAD,

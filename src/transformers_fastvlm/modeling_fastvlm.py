@@ -94,7 +94,7 @@ class FastVLMModel(FastVLMPreTrainedModel):
         super().__init__(config)
         self.vision_tower = FastViTHDModel(config.vision_config)
         # In here, a decoder's tensor is no stranger: loaders ask every part what may be left out of the whole.
-        self.vision_tower._keys_to_ignore_on_load_unexpected = set()
+        self.vision_tower._keys_to_ignore_on_load_unexpected = []
         if self.vision_tower.projection is not None:
             # The CLIP head rides along for the encoder's own users; no loss of the VLM reaches it.
             self.vision_tower.projection.requires_grad_(False)
