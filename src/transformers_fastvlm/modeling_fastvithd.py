@@ -75,6 +75,7 @@ class FastViTHDModelOutput(ModelOutput):
 
 
 STEM_STRIDE = 4
+CLIP_HEAD = r"(^|\.)projection$"  # stored, and left out where `config.projection_dim` is `None`
 PIXELS_AT_ONCE = 512 * 512  # of one image of a batch, above which memory traffic decides on a CPU
 
 
@@ -280,10 +281,12 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
     input_modalities = "image"
     supports_gradient_checkpointing = True
     # The encoder is often taken out of a whole FastVLM.
-    _keys_to_ignore_on_load_unexpected = [
+    known_strangers: tuple[str, ...] = (
         r"^(model\.)?(language_model|multi_modal_projector|mm_projector|embed_tokens|layers|norm)\.",
         r"^lm_head\.",
-    ]
+        CLIP_HEAD,
+    )
+    _keys_to_ignore_on_load_unexpected = list(known_strangers)
     _no_split_modules = ["RepMixerBlock", "AttentionBlock", "MobileOneBlock", "Downsampling"]
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -460,6 +463,9 @@ def _go_one_by_one(pixel_values: torch.Tensor) -> bool:
 
 class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):
     """Feature maps of the stages in `config.out_features`, for detection, segmentation and the like."""
+
+    known_strangers = (*FastViTHDPreTrainedModel.known_strangers, r"^final_conv\.")
+    _keys_to_ignore_on_load_unexpected = list(known_strangers)
 
     def __init__(self, config: FastViTHDConfig):
         super().__init__(config)

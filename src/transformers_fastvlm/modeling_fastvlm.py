@@ -23,7 +23,7 @@ from .decoder_head import DecoderHead
 from .finite_checks import can_look, raise_on_non_finite_logits
 from .generation_fastvlm import FastVLMGenerationMixin, raise_on_mismatch
 from .loading import CheckpointLoadingMixin, source_format
-from .modeling_fastvithd import FastViTHDModel
+from .modeling_fastvithd import CLIP_HEAD, FastViTHDModel
 from .outputs_fastvlm import (
     CACHE_NAME,
     FastVLMCausalLMOutputWithPast,
@@ -88,9 +88,13 @@ class FastVLMPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
 class FastVLMModel(FastVLMPreTrainedModel):
     """Encoder, projector and decoder, without language modeling head. The decoder is any that `AutoModel` builds."""
 
+    known_strangers = (CLIP_HEAD, r"^lm_head\.")
+
     def __init__(self, config: FastVLMConfig):
         super().__init__(config)
         self.vision_tower = FastViTHDModel(config.vision_config)
+        # In here, a decoder's tensor is no stranger: loaders ask every part what may be left out of the whole.
+        self.vision_tower._keys_to_ignore_on_load_unexpected = []
         if self.vision_tower.projection is not None:
             # The CLIP head rides along for the encoder's own users; no loss of the VLM reaches it.
             self.vision_tower.projection.requires_grad_(False)
@@ -243,6 +247,7 @@ class FastVLMModel(FastVLMPreTrainedModel):
 class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, FastVLMGenerationMixin):
     """FastVLM with the language modeling head: answers prompts of text and images."""
 
+    known_strangers = (CLIP_HEAD,)
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
 
