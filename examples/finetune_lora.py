@@ -99,12 +99,15 @@ def load_data(script: ScriptArguments, processor, row_format: RowFormat):
     elif not script.streaming:
         parts = sets["train"].train_test_split(script.eval_fraction, seed=0)
         sets = {"train": parts["train"], "eval": parts["test"]}
+    reports = {}
     for name, dataset in sets.items():
         sets[name], report = prepare_dataset(dataset, processor, row_format, script.faulty_rows)
-        print(f"{name}: {report}")
+        reports[name] = report
+        if name == "eval" or not script.streaming:
+            print(f"{name}: {report}")
     if script.streaming:
         sets["train"] = sets["train"].shuffle(seed=0, buffer_size=1000)
-    return sets["train"], sets.get("eval")
+    return sets["train"], sets.get("eval"), reports["train"]
 
 
 def draw_losses(history: list[dict], path: Path) -> None:
@@ -127,7 +130,7 @@ def main() -> None:
     size = {} if script.resolution is None else {"size": script.resolution}
     processor = AutoProcessor.from_pretrained(script.model, **size)
     row_format = RowFormat(script.messages_column, script.images_column, script.max_length, script.too_long)
-    train_set, eval_set = load_data(script, processor, row_format)
+    train_set, eval_set, report = load_data(script, processor, row_format)
     if eval_set is None:
         training.eval_strategy = "no"
     model = load_model(script, training)
@@ -137,6 +140,8 @@ def main() -> None:
     bits = 4 if script.load_in_4bit else 32
     with explained_out_of_memory(training.train_batch_size, resolution, training.gradient_checkpointing, bits):
         train(trainer, script.resume)
+        if script.streaming:  # the rows of a stream are checked as they are read
+            print(f"train, as process {training.process_index} read it: {report}")
         metrics = trainer.evaluate() if eval_set is not None else {}
     trainer.save_model()
     trainer.save_state()  # the model card's training facts

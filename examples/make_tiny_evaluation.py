@@ -134,6 +134,7 @@ def main() -> None:
     import pyarrow.parquet
     from datasets import Dataset, Features, Image, List, Value
 
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     text, one_image = Value("string"), {"image": Image(), "question": Value("string")}
     count, fewer = arguments.count, max(CANDIDATES, arguments.count // 2)
     sets = {
@@ -147,7 +148,6 @@ def main() -> None:
         "matching": (matching(fewer), {**one_image, "choices": List(text), "label": Value("int64")}),
         "retrieval": (retrieval(fewer), {"images": List(Image()), "answer": text}),
     }
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     for name, (rows, features) in sets.items():
         path = arguments.output_dir / f"{name}.parquet"
         # `to_parquet` would write an image once for every row that has it.

@@ -34,13 +34,16 @@ def write_word(image: Image.Image, word: str, font: str, size: int, centre: tupl
     """Writes `word`, which must be one that training never shows, into `image`."""
     if not is_held_out(word):
         raise ValueError(f"{word} may occur in the training images.")
-    (path,) = find_fonts([font])
-    ImageDraw.Draw(image).text(centre, word, font=ImageFont.truetype(path, size), anchor="mm", **options)
+    if not (paths := find_fonts([font])):
+        raise FileNotFoundError(f"The font {font} is not installed.")
+    ImageDraw.Draw(image).text(centre, word, font=ImageFont.truetype(paths[0], size), anchor="mm", **options)
     return image
 
 
 def photograph() -> Image.Image:
-    (path,) = [path for path in find_photographs(held_out=True) if path.name == "chelsea.png"]
+    path = next((path for path in find_photographs(held_out=True) if path.name == "chelsea.png"), None)
+    if path is None:
+        raise FileNotFoundError("The photograph chelsea.png comes inside scikit-image: pip install scikit-image")
     with Image.open(path) as image:
         return image.convert("RGB")
 

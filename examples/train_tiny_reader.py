@@ -244,6 +244,11 @@ def print_scores(folder: Path, sets: dict[str, list[Sample]], collator: Collator
 
 def main() -> None:
     arguments = parse_arguments()
+    for folder in (arguments.evaluate, arguments.start_from):
+        if folder is not None and not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"There is no checkpoint in {folder}.")
+    if arguments.output_dir is not None:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
     set_seed(arguments.seed)
     if not torch.cuda.is_available():
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # else torchrun's processes would look for GPUs

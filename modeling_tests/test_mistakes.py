@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from running_scripts import ENVIRONMENT
 from transformers_fastvlm import extras
+from transformers_fastvlm.cli import app
+from transformers_fastvlm.evaluation import comparison
 from transformers_fastvlm.mistakes import (
     TRACEBACK,
     at_least,
@@ -145,6 +148,11 @@ def here(tmp_path, monkeypatch) -> Path:
     (tmp_path / "file").write_text("no image")
     (tmp_path / "broken.jsonl").write_text('{"messages": [], "images": []}\nnonsense\n')
     (tmp_path / "blank.jsonl").write_text("\n")
+    score = dict.fromkeys(("task", "dataset_name", "dataset_id", "dataset_split", "metric", "metric_name"), "x")
+    score |= {"value": 50.0, "stderr": None, "samples": 3}
+    for name, value in (("results", 50.0), ("damaged", "50")):
+        results = {"model": "m", "settings": {}, "results": [score | {"value": value}]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(results))
     (tmp_path / "columns.jsonl").write_text('{"dialogue": [], "images": []}\n')
     return tmp_path
 
@@ -218,7 +226,8 @@ MISTAKES = {
     ],
     "train_tiny_reader.py": [
         ([], "--output_dir --evaluate is required"),
-        (["--evaluate", "nowhere"], "nowhere"),
+        (["--evaluate", "nowhere"], "There is no checkpoint in nowhere"),
+        (["--output_dir", "out", "--start_from", "empty"], "There is no checkpoint in empty"),
         (["--output_dir", "file"], "file: File exists"),
         (["--output_dir", "out", "--workers", "-1"], "at least 0"),
     ],
@@ -321,6 +330,98 @@ def test_help_and_version_import_nothing_heavy_and_warn_of_nothing(arguments):
     (imported,) = done.stderr.splitlines()
     assert not {"torch", "transformers", "torchao", "bitsandbytes", "numpy"} & set(imported.split())
     assert "fastvlm" in done.stdout
+
+
+ENCODER, TTFT, TRAIN = ["bench", "encoder"], ["bench", "ttft", "--peers", "none"], ["bench", "train"]
+EVALUATE = ["evaluate", "--model", BUNDLED, "--tasks", "tiny_digits"]
+NO_GPU = ["--device", "cuda:99"], "Device 'cuda:99' cannot be used"
+NO_FOLDER = ["--json", "nowhere/x.json"], "--json: there is no folder"
+A_FOLDER = ["--json", "empty"], "--json: empty is a folder"
+NO_PICTURES = ["--pictures", "file"], "file: File exists"
+COMMANDS = [
+    (["no-such-command"], "No such command 'no-such-command'"),
+    (["bench", "--check", *NO_FOLDER[0]], NO_FOLDER[1]),
+    (["bench", "--threads", "x"], "Invalid value for '--threads'"),
+    *[
+        ([*command, *arguments], message)
+        for command in (ENCODER, TTFT, TRAIN)
+        for arguments, message in (NO_GPU, NO_FOLDER, A_FOLDER, (["--unknown"], "No such option: --unknown"))
+    ],
+    ([*ENCODER, "--dtypes", "int4"], "Unknown dtype 'int4'"),
+    ([*ENCODER, "--resolutions", "-64"], "multiples of 64"),
+    ([*ENCODER, "--batch-size", "-1"], "--batch-size"),
+    ([*ENCODER, "--warmup", "-1"], "--warmup"),
+    ([*ENCODER, "--threads", "0"], "--threads"),
+    ([*ENCODER, *NO_PICTURES[0]], NO_PICTURES[1]),
+    ([*TTFT, "--decoder", "3B"], "3B"),
+    ([*TTFT, "--dtype", "int4"], "Unknown dtype 'int4'"),
+    ([*TTFT, "--ways", "magic"], "Unknown way 'magic'"),
+    ([*TTFT, "--peers", "nobody"], "Unknown peer 'nobody'"),
+    ([*TTFT, "--image", "nowhere.png"], "There is no image nowhere.png"),
+    ([*TTFT, "--text-tokens", "-1"], "at least 1"),
+    ([*TTFT, "--budget", "-1"], "`budget` must be at least 0"),
+    ([*TTFT, "--model", "empty"], "empty"),
+    ([*TTFT, *NO_PICTURES[0]], NO_PICTURES[1]),
+    ([*TRAIN, "--methods", "magic"], "magic"),
+    ([*TRAIN, "--steps", "0"], "at least 1"),
+    ([*TRAIN, "--dtype", "float16"], "not 'float16'"),
+    ([*TRAIN, "--threads", "0"], "--threads"),
+    (["evaluate"], "Missing option"),
+    (["report"], "Missing argument"),
+    (["report", "nowhere.json"], "nowhere.json cannot be read as results: "),
+    (["report", "empty"], "empty cannot be read as results: "),
+    (["report", "broken.jsonl"], "broken.jsonl cannot be read as results: "),
+    (["report", "columns.jsonl"], "without model, settings, results"),
+    (["report", "results.json", "--tolerance", "-1"], "--tolerance"),
+    (["report", "results.json", "--baseline", "nowhere.json"], "nowhere.json cannot be read as results: "),
+    (["report", "results.json", *NO_PICTURES[0]], NO_PICTURES[1]),
+    (["report", "results.json", "damaged.json"], "damaged.json has a score whose value is a str"),
+]
+EVALUATIONS = [
+    (["--model", "no/such/model"], "no/such/model"),
+    (["--model", "empty"], "empty"),
+    (["--tasks", "no_such_task"], "There is no task 'no_such_task'"),
+    (["--quantization", "int2"], "Unknown scheme 'int2'"),
+    (["--dtype", "int4"], "Unknown dtype 'int4'"),
+    (["--limit", "-1"], "at least 1"),
+    (["--batch-size", "0"], "at least 1"),
+    (["--resolution", "-5"], "at least 1, not -5"),
+    (["--adapter", "empty"], "empty"),
+    (["--include-path", "nowhere"], "There is no folder nowhere"),
+    (["--output", "nowhere/x.json"], "--output: there is no folder"),
+    (["--output", "empty"], "--output: empty is a folder"),
+    NO_GPU,
+    NO_PICTURES,
+]
+
+
+def run_command_here(*arguments: object):
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, list(map(str, arguments)), prog_name="fastvlm")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [*COMMANDS, *(([*EVALUATE, *arguments], message) for arguments, message in EVALUATIONS)]
+)
+def test_a_command_ends_in_one_line(arguments, message, here):
+    if arguments[0] == "evaluate":
+        pytest.importorskip("lmms_eval", reason="the command needs lmms-eval (the `evaluation` extra)")
+    if arguments[0] == "report":
+        pytest.importorskip("matplotlib", reason="pictures need matplotlib (the `evaluation` extra)")
+    done = run_command_here(*arguments)
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("fastvlm")
+    assert ": error: " in last
+    assert message in last
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_of_the_program_keeps_its_traceback(here, monkeypatch):
+    monkeypatch.setattr(comparison, "read_results", lambda path: {}["no such key"])
+    done = run_command_here("report", "results.json")
+    assert isinstance(done.exception, KeyError)
+    assert "error:" not in done.stderr
 
 
 def test_a_benchmark_starts_without_libraries_for_quantization_and_training(here):

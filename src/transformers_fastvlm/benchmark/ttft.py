@@ -172,8 +172,8 @@ class TtftBenchmarkConfig:
             raise ValueError(f"Resolutions must be positive multiples of 64, got {list(self.resolutions)}.")
         if min(self.batch_size, self.text_tokens, self.new_tokens, self.repetitions) < 1 or self.warmup < 0:
             raise ValueError("Counts must be at least 1, `warmup` at least 0.")
-        if self.budget <= 0 or (self.threads is not None and self.threads < 1):
-            raise ValueError("`budget` must be more than 0, `threads` at least 1.")
+        if self.budget < 0 or (self.threads is not None and self.threads < 1):
+            raise ValueError("`budget` must be at least 0, `threads` at least 1.")
         if self.image is not None and not self.image.is_file():
             raise ValueError(f"There is no image {self.image}.")
         for name in self.peers:

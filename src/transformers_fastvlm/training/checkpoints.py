@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .processes import process_state
+
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback
 
@@ -36,9 +38,7 @@ def remove_cut_off_checkpoints(output_dir: str | Path) -> None:
 
     For all processes of a run to call: the first one removes, the others wait for it.
     """
-    from accelerate import PartialState
-
-    state = PartialState()
+    state = process_state()
     if state.is_main_process:
         for folder in _newest_first(output_dir):
             if not _is_whole(folder):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..processing_fastvlm import FastVLMProcessor
+from .processes import process_state
 from .rows import Reason, RowError, RowFormat, read_row
 from .sources import (
     FAULT_COLUMN,
@@ -246,11 +247,10 @@ class _RowCheck:
 
     def all_of(self, dataset: Dataset) -> list[int]:
         """The rows to keep, in order. Every process checks its share."""
-        from accelerate import PartialState
         from accelerate.utils import gather_object
         from tqdm.auto import tqdm
 
-        state = PartialState()
+        state = process_state()
         mine = range(state.process_index, len(dataset), state.num_processes)
         problem: tuple[int, RowError] | None = None
         kept = []
