@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How properties are run, and what counts as refusing bad input clearly.
 
-A property is a function of drawn values that raises where it does not hold. `fuzzed` makes two tests of it: a quick one
-whose examples never change, and a long one, marked `slow`. For that, environment variables give the number of examples,
-`FASTVLM_FUZZ_EXAMPLES`, and a seed, `FASTVLM_FUZZ_SEED`.
+A property is a function of drawn values that raises where it does not hold. `fuzzed` makes two tests of it: a quick
+one, whose examples never change, and a long one, marked `slow`. For that, environment variables give the number of
+examples, `FASTVLM_FUZZ_EXAMPLES`, and a seed, `FASTVLM_FUZZ_SEED`.
 """
 
 import contextlib
@@ -48,7 +48,8 @@ def fuzzed(quick: int, **strategies: SearchStrategy) -> Callable[[Callable[..., 
 
     def decorate(check: Callable[..., None]) -> Callable[[int], None]:
         @pytest.mark.parametrize(
-            "examples", [pytest.param(quick, id="quick"), pytest.param(LONG_EXAMPLES, id="long", marks=pytest.mark.slow)]
+            "examples",
+            [pytest.param(quick, id="quick"), pytest.param(LONG_EXAMPLES, id="long", marks=pytest.mark.slow)],
         )
         def test(examples: int) -> None:
             is_quick = examples == quick
@@ -96,8 +97,8 @@ class TookTooLong(AssertionError):
 def attempt(call: Callable[[], Any], *terms: str) -> Any:
     """What a call returns, or `Refused` if it raised one of the declared errors, on purpose and in the user's terms.
 
-    On purpose means by a `raise` of this package's or of a configuration's validation. Where another library's does, its
-    message must have one of `terms`, the names of options or files that the user gave, or list the possible values.
+    On purpose means by a `raise` of this package's or of a configuration's validation. Where another library's does,
+    its message must have one of `terms`, the names of options or files that the user gave, or list possible values.
     """
     try:
         with limits():

@@ -63,26 +63,36 @@ def split_safetensors(data: bytes) -> tuple[dict, bytes]:
 def damaged_weights(draw) -> bytes:
     """A safetensors file whose header or length is wrong; the tensors' numbers are left alone."""
     data = (sound_folder() / WEIGHTS).read_bytes()
+    return draw(
+        st.one_of(
+            st.sampled_from([0, 1, 7, len(data), 2**31, 2**63, 2**64 - 1]).map(lambda size: with_size(data, size)),
+            st.integers(0, len(data)).map(lambda size: with_size(data, size)),
+            st.integers(0, len(data) - 1).map(lambda end: data[:end]),
+            st.binary(min_size=1, max_size=16).map(lambda more: data + more),
+            st.sampled_from([b"PK\x03\x04", b"\x80\x04K\x01.", b"version https://git-lfs", b"<html>"]) | st.binary(),
+            st.sampled_from([b"{}", b"[]", b"null", b'{"__metadata__": {"format": "pt"}}']).map(with_header),
+            damaged_headers(data),
+            damaged_headers(data),
+        )
+    )
+
+
+def with_size(data: bytes, size: int) -> bytes:
+    return struct.pack("<Q", size) + data[8:]
+
+
+def with_header(text: bytes, body: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(text)) + text + body
+
+
+@st.composite
+def damaged_headers(draw, data: bytes) -> bytes:
     header, body = split_safetensors(data)
-    how = draw(st.sampled_from(["length", "header", "entry", "cut", "more", "other", "empty"]))
-    if how == "length":
-        size = draw(st.sampled_from([0, 1, 7, len(data), 2**31, 2**63, 2**64 - 1]) | st.integers(0, len(data)))
-        return struct.pack("<Q", size) + data[8:]
-    if how == "cut":
-        return data[: draw(st.integers(0, len(data) - 1))]
-    if how == "more":
-        return data + draw(st.binary(min_size=1, max_size=16))
-    if how == "other":
-        return draw(st.sampled_from([b"PK\x03\x04", b"\x80\x04K\x01.", b"version https://git-lfs", b"<html>"]) | st.binary())
-    if how == "empty":
-        return struct.pack("<Q", 2) + b"{}"
-    if how == "header":
-        text = draw(damaged_bytes(st.just(json.dumps(header).encode())))
-        return struct.pack("<Q", len(text)) + text + body
+    if draw(st.booleans()):
+        return with_header(draw(damaged_bytes(st.just(json.dumps(header).encode()))), body)
     name = draw(st.sampled_from(sorted(set(header) - {"__metadata__"})))
     entry, _ = draw(damaged_trees(header[name]))
-    text = to_json(header | {name: entry}).encode()
-    return struct.pack("<Q", len(text)) + text + body
+    return with_header(to_json(header | {name: entry}).encode(), body)
 
 
 @fuzzed(50, data=damaged_weights())
@@ -100,14 +110,15 @@ def test_damaged_weights_are_refused_or_load_whole(data):
 def changed_tensors(draw) -> tuple[dict[str, torch.Tensor], str, bool]:
     """Tensors with one changed, what was done, and whether the checkpoint is still whole."""
     tensors = dict(sound_tensors())
-    how = draw(st.sampled_from(["drop", "rename", "shape", "transpose", "empty", "add", "dtype", "integer", "prefix"]))
-    name = draw(st.sampled_from(sorted(tensors)))
-    tensor, whole = tensors[name], False
+    how = draw(st.sampled_from(["drop", "rename", "shape", "transpose", "empty", "add", "dtype", "integer"]))
+    name = draw(st.sampled_from(sorted(name for name in tensors if tensors[name].is_floating_point())))
+    tensor, whole = tensors[name].clone(), False
     if how == "drop":
         del tensors[name]
     elif how == "rename":
         del tensors[name]
-        tensors[draw(st.sampled_from([name + "_", name.upper(), "x." + name, name.replace("model", "modle"), "x"]))] = tensor
+        other = [name + "_", name.upper(), "x." + name, name.replace("model", "modle"), "x"]
+        tensors[draw(st.sampled_from(other))] = tensor
     elif how == "shape":
         tensors[name] = torch.cat([tensor, tensor]) if tensor.ndim else tensor[None]
     elif how == "transpose":
@@ -115,13 +126,12 @@ def changed_tensors(draw) -> tuple[dict[str, torch.Tensor], str, bool]:
     elif how == "empty":
         tensors[name] = tensor.flatten()[:0]
     elif how == "add":
-        tensors[draw(st.sampled_from(["x", "model.vision_tower.extra.weight", "model.language_model.layers.2.mlp.x", ""]))] = tensor
+        added = ["x", "model.vision_tower.extra.weight", "model.language_model.layers.2.mlp.up_proj.weight", ""]
+        tensors[draw(st.sampled_from(added))] = tensor
     elif how == "dtype":
         tensors[name], whole = tensor.to(draw(st.sampled_from([torch.float64, torch.bfloat16, torch.float16]))), True
-    elif how == "integer":
-        tensors[name] = tensor.to(draw(st.sampled_from([torch.int64, torch.int8, torch.bool])))
     else:
-        tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+        tensors[name] = tensor.to(draw(st.sampled_from([torch.int64, torch.int8, torch.bool])))
     return tensors, f"{how} {name}", whole
 
 
@@ -135,16 +145,26 @@ def test_changed_tensors_are_refused_by_name(changed):
         model = load(folder, how.split()[1])
         if is_whole:
             assert not isinstance(model, Refused), model
-            assert all(torch.allclose(model.state_dict()[name], tensor.float()) for name, tensor in tensors.items())
+            state = model.state_dict()
+            assert all(torch.equal(state[name], tensor.to(state[name].dtype)) for name, tensor in tensors.items())
         else:
             assert isinstance(model, Refused), how
-            if not how.startswith("prefix"):
-                name = how.split()[1]
-                wanted = [name, *(set(tensors) - set(sound_tensors()))]
-                assert any(part and part in model.message for part in wanted), model.message
+            wanted = [how.split()[1], *(set(tensors) - set(sound_tensors()))]
+            assert any(repr(name)[1:-1] in model.message for name in wanted), model.message
 
 
-PATHS = ["../model.safetensors", "/etc/hostname", "..", ".", "", "a/b.safetensors", "\0", "config.json", "x" * 300, "~"]
+PATHS = [
+    "../model.safetensors",
+    "/etc/hostname",
+    "..",
+    ".",
+    "",
+    "a/b.safetensors",
+    "\0",
+    "config.json",
+    "x" * 300,
+    "~",
+]
 
 
 @fuzzed(40, how=st.sampled_from(["path", "tree", "file", "missing", "swap", "none"]), data=st.data())
@@ -166,7 +186,9 @@ def test_a_damaged_index_is_refused_or_loads_whole(how, data):
             for each in names if data.draw(st.booleans()) else [name]:
                 index["weight_map"][each] = value
         elif how == "tree":
-            index, _ = data.draw(damaged_trees({"metadata": {}, "weight_map": dict(list(index["weight_map"].items())[:2])}))
+            index, _ = data.draw(
+                damaged_trees({"metadata": {}, "weight_map": dict(list(index["weight_map"].items())[:2])})
+            )
         elif how == "missing":
             (folder / SHARDS[1]).unlink()
         elif how == "swap":
@@ -231,7 +253,7 @@ def test_damaged_json_files_are_refused_by_name(name, data):
                 assert_holds(model, sound_tensors())
         else:
             answer = attempt(lambda: _answer(folder), *terms)
-            if not isinstance(answer, Refused) and how in ("other", "folder"):
+            if not isinstance(answer, Refused) and how in ("other", "folder", "missing"):
                 assert answer == sound_answer()
 
 
@@ -249,8 +271,10 @@ def test_the_encoder_alone_is_refused_or_loads_whole(data):
             )
 
 
-@fuzzed(20, source=ODD_VALUES | st.sampled_from(["no/such", "a/b/c", "\0", "x" * 500, "..", "-", "a--b", "https://x"]))
+@fuzzed(
+    8, source=st.sampled_from(["no/such", "a/b/c", "", " ", "\0", "x" * 500, "..", "-", "a--b", "https://x", "\ud800"])
+)
 def test_what_names_no_checkpoint_is_refused(source):
     for load_it in (AutoModelForVision2Seq.from_pretrained, AutoProcessor.from_pretrained, AutoConfig.from_pretrained):
-        outcome = attempt(lambda load_it=load_it: load_it(source), str(source) or "empty")
+        outcome = attempt(lambda load_it=load_it: load_it(source), source or "''", "huggingface.co", "Repo id")
         assert isinstance(outcome, Refused), source

@@ -12,6 +12,7 @@ from robustness.harness import Refused, attempt, fuzzed
 from robustness.strategies import damaged_trees
 from tiny_models import TINY_TEXT, tiny_config
 from transformers_fastvlm import FastViTHDConfig, FastViTHDModel, FastVLMConfig, FastVLMForConditionalGeneration
+from transformers_fastvlm.checkpoint_formats import to_own_config
 
 # Entries that say what something is called or was made by, which no model is built from.
 NOT_BUILT_FROM = {"architectures", "transformers_version", "_name_or_path", "id2label", "label2id", "problem_type"}
@@ -107,13 +108,11 @@ def test_a_damaged_configuration_of_the_encoder_is_refused_or_works(damaged):
 
 
 @fuzzed(60, damaged=st.sampled_from([ORIGINAL, UPSTREAM]).flatmap(damaged_trees))
-def test_a_damaged_foreign_configuration_is_refused_or_translated(damaged, tmp_path_factory=None):
-    from transformers_fastvlm.checkpoint_formats import to_own_config
-
+def test_a_damaged_foreign_configuration_is_refused_or_translated(damaged):
     values, done = damaged
     given = copy.deepcopy(values)
     config = attempt(lambda: FastVLMConfig.from_dict(to_own_config(given)), *names_in(done))
-    assert given == values or given != given or json.dumps(given) == json.dumps(values)
+    assert json.dumps(given) == json.dumps(values)
     if not isinstance(config, Refused):
         saved = json.loads(config.to_json_string(use_diff=False))
         assert json.loads(FastVLMConfig.from_dict(copy.deepcopy(saved)).to_json_string(use_diff=False)) == saved

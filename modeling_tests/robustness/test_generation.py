@@ -266,9 +266,7 @@ def test_options_mean_the_same_to_a_used_and_a_new_model(row, chosen, seed):
             attempt(lambda model=model, arguments=arguments: model.generate(**inputs, **arguments), *chosen)
         )
         assert same(copied((inputs, arguments)), before)
-    used, new = (
-        outcome.sequences if hasattr(outcome, "sequences") else outcome for outcome in outcomes
-    )
+    used, new = (outcome.sequences if hasattr(outcome, "sequences") else outcome for outcome in outcomes)
     assert repr(used) == repr(new) if isinstance(used, Refused) else torch.equal(used, new)
     if isinstance(used, Refused) or "inputs_embeds" in chosen:
         return
