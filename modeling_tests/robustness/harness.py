@@ -28,7 +28,7 @@ import transformers_fastvlm
 LONG_EXAMPLES = int(os.environ.get("FASTVLM_FUZZ_EXAMPLES", "400"))
 LONG_SEED = int(os.environ.get("FASTVLM_FUZZ_SEED") or random.SystemRandom().randrange(2**32))
 # Seconds and bytes that no example comes near of; without them a hang would be one of the whole suite.
-DEADLINE = 60
+DEADLINE = 30
 MEMORY = 6 * 2**30
 
 # What the package's docstrings declare, and how chat templates refuse.

@@ -310,6 +310,17 @@ SOUND_TEXT_OPTIONS = st.fixed_dictionaries(
 )
 
 
+@dataclass
+class Labelled:
+    """A large value, and in a few words what is wrong with it."""
+
+    value: Any
+    label: str
+
+    def __repr__(self) -> str:
+        return f"Labelled({self.label})"
+
+
 def leaves(tree: Any, path: tuple = ()) -> list[tuple]:
     """Paths to everything in nested dictionaries and lists."""
     inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()

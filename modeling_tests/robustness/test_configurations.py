@@ -91,7 +91,7 @@ def assert_a_model_of_it_works(config, done: list) -> None:
         assert torch.isfinite(features).all()
 
 
-@fuzzed(60, damaged=damaged_trees(WHOLE))
+@fuzzed(40, damaged=damaged_trees(WHOLE))
 def test_a_damaged_configuration_is_refused_or_works(damaged):
     values, done = damaged
     config = attempt(lambda: FastVLMConfig.from_dict(copy.deepcopy(values)), *names_in(done))
@@ -99,7 +99,7 @@ def test_a_damaged_configuration_is_refused_or_works(damaged):
         assert_a_model_of_it_works(config, done)
 
 
-@fuzzed(60, damaged=damaged_trees(ENCODER))
+@fuzzed(40, damaged=damaged_trees(ENCODER))
 def test_a_damaged_configuration_of_the_encoder_is_refused_or_works(damaged):
     values, done = damaged
     config = attempt(lambda: FastViTHDConfig.from_dict(copy.deepcopy(values)), *names_in(done))
@@ -107,7 +107,7 @@ def test_a_damaged_configuration_of_the_encoder_is_refused_or_works(damaged):
         assert_a_model_of_it_works(config, done)
 
 
-@fuzzed(60, damaged=st.sampled_from([ORIGINAL, UPSTREAM]).flatmap(damaged_trees))
+@fuzzed(40, damaged=st.sampled_from([ORIGINAL, UPSTREAM]).flatmap(damaged_trees))
 def test_a_damaged_foreign_configuration_is_refused_or_translated(damaged):
     values, done = damaged
     given = copy.deepcopy(values)

@@ -46,7 +46,7 @@ def assert_is_row(processor, encoded, row: int, prompt: str, images: list, image
 
 
 @fuzzed(
-    60,
+    40,
     batch=st.lists(rows(), min_size=1, max_size=4),
     nested=st.booleans(),
     image_options=SOUND_IMAGE_OPTIONS,
