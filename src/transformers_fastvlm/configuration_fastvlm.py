@@ -174,6 +174,9 @@ class FastVLMConfig(PretrainedConfig):
             getattr(self.text_config, "tie_word_embeddings", False)
         )
         super().__post_init__(**kwargs)
+        for part in (self.vision_config, self.text_config):  # serving engines ask the decoder's configuration
+            if part.dtype is None:
+                part.dtype = self.dtype
 
     def validate_architecture(self):
         """Part of the strict validation: rejects combinations that no model can have."""

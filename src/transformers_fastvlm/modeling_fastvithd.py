@@ -24,6 +24,8 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BackboneOutput, ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .checkpoint_formats import encoder_renamings
@@ -63,7 +65,7 @@ class FastViTHDModelOutput(ModelOutput):
         pooler_output (`torch.Tensor` of shape `(batch, projection_dim)`, *optional*):
             CLIP image embedding, not normalised. `None` if `config.projection_dim` is.
         hidden_states (`tuple[torch.Tensor]`, *optional*, with `output_hidden_states=True`):
-            one feature map per stage.
+            feature maps of the stem and of each stage.
         attentions (`tuple[torch.Tensor]`, *optional*, with `output_attentions=True` and eager attention):
             one `(batch, heads, tokens, tokens)` tensor per attention block.
     """
@@ -416,13 +418,13 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
         pixel_values: torch.Tensor,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> FastViTHDModelOutput:
         """
         Args:
             pixel_values (`torch.Tensor` of shape `(images, channels, height, width)`): RGB in 0..1; both sides
                 divisible by `config.stride`. Converted to the weights' dtype.
-            output_hidden_states (`bool`, *optional*): also return one feature map per stage.
+            output_hidden_states (`bool`, *optional*): also return the stem's and every stage's feature map.
             output_attentions (`bool`, *optional*): also return attention weights (needs eager attention).
 
         Raises:
@@ -451,7 +453,7 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
         return FastViTHDModelOutput(
             last_hidden_state=features,
             pooler_output=pooled,
-            hidden_states=tuple(outputs[1:]) if output_hidden_states else None,
+            hidden_states=tuple(outputs) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
 
@@ -478,7 +480,7 @@ class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):
         pixel_values: torch.Tensor,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BackboneOutput:
         """
         Args:

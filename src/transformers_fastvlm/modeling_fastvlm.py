@@ -100,10 +100,14 @@ class FastVLMModel(FastVLMPreTrainedModel):
             self.vision_tower.projection.requires_grad_(False)
         self.multi_modal_projector = FastVLMMultiModalProjector(config)
         self.language_model = AutoModel.from_config(config.text_config)
+        if torch.get_default_dtype() == torch.float16:  # serving engines read this one alone, whatever the dtype
+            self._keep_in_fp32_modules_strict = self._keep_in_fp32_modules
         self.post_init()
 
     @can_return_tuple
-    def get_image_features(self, pixel_values: torch.Tensor, **kwargs) -> FastVLMImageFeatures:
+    def get_image_features(
+        self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> FastVLMImageFeatures:
         """
         Encode and project images.
 
@@ -269,7 +273,9 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, FastVLMGenerationM
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.lm_head = new_embeddings
 
-    def get_image_features(self, pixel_values: torch.Tensor, **kwargs) -> FastVLMImageFeatures:
+    def get_image_features(
+        self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> FastVLMImageFeatures:
         """Encode and project images; see [`FastVLMModel.get_image_features`]."""
         return self.model.get_image_features(pixel_values, **kwargs)
 
