@@ -237,14 +237,14 @@ class TinyReaderForTraining(nn.Module):
         else:
             encoded = self.vlm.get_image_features(pixel_values, output_hidden_states=True)
         cross_entropy = nn.functional.cross_entropy
-        stage_3 = encoded.hidden_states[2]  # (batch, channels, R / 16, R / 16)
+        stage_3 = encoded.hidden_states[3]  # (batch, channels, R / 16, R / 16)
         cell_logits = nn.functional.pixel_shuffle(self.cell_head(stage_3), 2)
         order_logits = nn.functional.pixel_shuffle(self.order_head(stage_3), 2)
         losses = {
             "cell_loss": cross_entropy(cell_logits, cells, weight=self.cell_weight),
             "order_loss": cross_entropy(order_logits, orders),
         }
-        for stage, feature_map in enumerate((encoded.hidden_states[3], encoded.last_hidden_state)):
+        for stage, feature_map in enumerate((encoded.hidden_states[4], encoded.last_hidden_state)):
             # (batch, class, place, height, width)
             logits = self.place_heads[stage](feature_map).unflatten(1, (MAX_WORD_LENGTH, -1)).transpose(1, 2)
             scale = places.shape[-1] // logits.shape[-1]

@@ -117,6 +117,8 @@ def license_errors(metadata: dict[str, Any]) -> Iterator[str]:
 
 
 def value_errors(metadata: dict[str, Any]) -> Iterator[str]:
+    if not isinstance(metadata.get("widget", []), list):
+        yield '"widget" must be an array'
     if "pipeline_tag" in metadata and str(metadata["pipeline_tag"]) not in PIPELINE_TAGS:
         yield f'"pipeline_tag" must be one of the Hub\'s tasks, not {metadata["pipeline_tag"]!r}'
     if "language" in metadata:

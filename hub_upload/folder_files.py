@@ -8,6 +8,8 @@ from typing import Any
 
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
+from publish_settings import PublishError
+
 
 def files_in(folder: Path) -> dict[str, Path]:
     """Every file below a folder, by its path in the repository, in order."""
@@ -24,8 +26,31 @@ def has_id(path: Path, identifier: str) -> bool:
     return identifier == (sha256(path) if len(identifier) == 64 else git_hash(path.read_bytes()))
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_text(path: Path) -> str:
+    """
+    Raises:
+        PublishError: if a file cannot be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PublishError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise PublishError(f"{path} is no text in UTF-8.") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """
+    Raises:
+        PublishError: if a file has no JSON object in it.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise PublishError(f"{path} is no JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise PublishError(f"{path} has no JSON object in it.")
+    return content
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoint_source import CheckpointSource, find_file
-from publish_settings import QUANTIZED_VARIANTS, PublishError, PublishSettings
+from folder_files import read_text
+from publish_settings import QUANTIZED_VARIANTS, PublishError, PublishSettings, require_license
 from transformers_fastvlm.checkpoint_formats import ORIGINAL_LICENSE
 
 _LICENSE_FILES = ("LICENSE", "LICENSE_MODEL", "LICENSE.md", "LICENSE.txt")
@@ -24,12 +25,16 @@ class Licence:
     Args:
         identifier: on the Hub.
         text: of the licence, if there is one to go along.
+        name: where the identifier is `other`.
+        link: to its text, where the identifier is `other`.
         modifications: of the weights since whoever licensed them.
     """
 
     identifier: str
     text: str | None
     modifications: tuple[str, ...]
+    name: str | None = None
+    link: str | None = None
 
     @property
     def is_original(self) -> bool:
@@ -51,17 +56,12 @@ def choose_licence(source: CheckpointSource, settings: PublishSettings) -> Licen
 
     Raises:
         PublishError: if none is known, another one than the authors' is asked for weights made from theirs, or its
-            text is missing, which has to go along.
+            text is missing, which has to go along, or the Hub does not know it.
     """
     text_file = settings.license_file or _license_file(source)
-    text = None if text_file is None else text_file.read_text(encoding="utf-8")
+    text = None if text_file is None else read_text(text_file)
     if not source.is_original_derived:
-        identifier = settings.license or source.metadata.get("license")
-        if identifier is None:
-            raise PublishError(
-                "No licence is known for these weights. Say which with `--license`, such as `--license apache-2.0`."
-            )
-        return Licence(identifier, text, _modifications(source, settings))
+        return _users_licence(source, settings, text)
     if settings.license not in (None, ORIGINAL_LICENSE):
         raise PublishError(
             f"{source.location} has the authors' weights, or weights made from them. Their licence, "
@@ -74,6 +74,29 @@ def choose_licence(source: CheckpointSource, settings: PublishSettings) -> Licen
             "(apple/FastVLM-0.5B); give it with `--license-file`."
         )
     return Licence(ORIGINAL_LICENSE, text, _modifications(source, settings))
+
+
+def _users_licence(source: CheckpointSource, settings: PublishSettings, text: str | None) -> Licence:
+    identifier = settings.license or source.metadata.get("license")
+    if identifier is None:
+        raise PublishError(
+            "No licence is known for these weights. Say which with `--license`, such as `--license apache-2.0`."
+        )
+    if not isinstance(identifier, str):
+        raise PublishError(f"The card of {source.location} names no one licence. Say which with `--license`.")
+    require_license(identifier, "" if settings.license else f", which the card of {source.location} names,")
+    modifications = _modifications(source, settings)
+    if identifier != "other":
+        return Licence(identifier, text, modifications)
+    link = source.metadata.get("license_link")
+    link = "LICENSE" if text is not None else link if str(link).startswith("https://") else None
+    name = settings.license_name or source.metadata.get("license_name")
+    if name is None or link is None:
+        raise PublishError(
+            "The licence `other` needs a name (`--license-name`) and its text (`--license-file`, or a file LICENSE "
+            "beside the weights)."
+        )
+    return Licence(identifier, text, modifications, str(name), str(link))
 
 
 def _license_file(source: CheckpointSource) -> Path | None:

@@ -3,7 +3,6 @@
 """The model card: every number on it comes from a file of the checkpoint, the evaluation or the benchmark."""
 
 import re
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,74 +10,48 @@ from typing import Any
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from checkpoint_source import CheckpointSource, find_file
-from folder_files import read_json
+from card_material import TASK, CardMaterial
+from checkpoint_source import CheckpointSource
+from folder_files import read_object
 from licences import ATTRIBUTION, Licence
-from publish_settings import QUANTIZED_VARIANTS, PublishError, PublishSettings
+from publish_settings import QUANTIZED_VARIANTS, PublishSettings
 from transformers_fastvlm import FastVLMConfig, FastVLMForConditionalGeneration
-from transformers_fastvlm.evaluation.comparison import read_results
-from transformers_fastvlm.evaluation.report import score
 
 _TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
-_TASK = "image-text-to-text"
+EXAMPLE = "example.png"
+HUB = "https://huggingface.co"
+# What readers of weights of few bits need besides, by the method that their configuration names.
+_READERS = {"bitsandbytes": ["accelerate", "bitsandbytes"], "torchao": ["accelerate", "torchao"]}
+_METHODS = {"int8": "torchao", "nf4": "bitsandbytes"}
 _BITS = {"int8": "8 bits", "nf4": "4 bits (NF4)"}
 
 
-@dataclass(frozen=True)
-class Measurements:
-    """
-    What was measured of a model.
-
-    Args:
-        results: what `fastvlm evaluate --output` wrote; empty if nothing was given.
-        benchmark: what `fastvlm bench ttft --json` wrote.
-    """
-
-    results: dict[str, Any]
-    benchmark: dict[str, Any] | None
-
-
-def read_measurements(settings: PublishSettings) -> Measurements:
-    """
-    Read the files that the user gave.
-
-    Raises:
-        PublishError: if one is not in the form that `fastvlm` writes.
-    """
-    try:
-        results = read_results(settings.results) if settings.results is not None else {}
-    except ValueError as error:
-        raise PublishError(str(error)) from error
-    if settings.benchmark is None:
-        return Measurements(results, None)
-    benchmark = _read_object(settings.benchmark)
-    if benchmark.get("benchmark") != "ttft":
-        raise PublishError(f"{settings.benchmark} is not what `fastvlm bench ttft --json` writes.")
-    return Measurements(results, benchmark)
-
-
 def write_model_card(
-    folder: Path, source: CheckpointSource, settings: PublishSettings, licence: Licence, measured: Measurements
+    folder: Path, source: CheckpointSource, settings: PublishSettings, licence: Licence, material: CardMaterial
 ) -> Path:
-    """Write `README.md` beside the weights, and the picture that goes with it."""
-    results = measured.results
+    """Write `README.md` beside the weights, and the pictures that go with it."""
+    material.example.save(folder / EXAMPLE)
     card = ModelCard.from_template(
-        _card_data(source, settings, licence, results.get("results", [])),
+        _card_data(source, settings, licence, material.scores),
         template_path=str(_TEMPLATE),
         name=settings.repo_id.split("/")[1],
         repo_id=settings.repo_id,
         adapter=settings.adapter,
         base_model=_base_model(source, settings),
         remote_code=settings.remote_code and not settings.adapter,
-        quantized=settings.variant in QUANTIZED_VARIANTS,
+        quantized=settings.variant in QUANTIZED_VARIANTS or source.is_quantized,
         decoder=_decoder_name(source.config),
         parts=_parts(source.config),
         tokens=_token_rows(source.config),
         stored_as=_stored_as(folder, settings),
-        results=[_result_row(result) for result in results.get("results", [])],
-        results_command=without_paths(results.get("command") or ""),
-        benchmark=_benchmark(measured.benchmark, folder),
-        training=_training_rows(source),
+        requirements=_requirements(source, settings),
+        example=EXAMPLE,
+        example_prompt=settings.example_prompt,
+        results=material.score_rows,
+        results_command=material.command,
+        benchmark=material.benchmark_table,
+        benchmark_picture=_draw(material.benchmark, folder) if material.benchmark else None,
+        training=material.training,
         is_original=licence.is_original,
         license=licence.identifier,
         attribution=ATTRIBUTION,
@@ -93,11 +66,6 @@ def write_model_card(
 
 def _tidy(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text)
-
-
-def without_paths(text: str) -> str:
-    """A command line without the folders of whoever ran it: of absolute paths, only the last part stays."""
-    return re.sub(r"(?<![\w.:/])~?/(?:[^\s/]+/)*([^\s/]+)", r"\1", text)
 
 
 def _base_model(source: CheckpointSource, settings: PublishSettings) -> str | None:
@@ -118,11 +86,19 @@ def _relation(settings: PublishSettings, source: CheckpointSource) -> str | None
     return "finetune" if source.adapter is not None else None
 
 
+def _requirements(source: CheckpointSource, settings: PublishSettings) -> list[str]:
+    """What `pip` is to install besides this package."""
+    quantization: Any = getattr(source.config, "quantization_config", None) or {}
+    stored = quantization if isinstance(quantization, dict) else quantization.to_dict()
+    method = _METHODS.get(settings.variant or "", stored.get("quant_method"))
+    return [*(["peft"] if settings.adapter else []), *_READERS.get(str(getattr(method, "value", method)), [])]
+
+
 def _card_data(
-    source: CheckpointSource, settings: PublishSettings, licence: Licence, results: list[dict[str, Any]]
+    source: CheckpointSource, settings: PublishSettings, licence: Licence, scores: list[EvalResult]
 ) -> ModelCardData:
     base_model = _base_model(source, settings)
-    datasets = list(settings.datasets) or source.metadata.get("datasets")
+    datasets = list(settings.datasets) or source.datasets or None
     return ModelCardData(
         base_model=base_model,
         base_model_relation=_relation(settings, source) if base_model else None,
@@ -130,45 +106,15 @@ def _card_data(
         language=list(settings.languages),
         library_name="peft" if settings.adapter else "transformers",
         license=licence.identifier,
-        license_link="LICENSE" if licence.text is not None and licence.identifier == "other" else None,
-        license_name=source.metadata.get("license_name") if licence.identifier == "other" else None,
-        pipeline_tag=_TASK,
-        tags=["fastvlm", "vision-language-model", *(["lora"] if settings.adapter else [])],
-        model_name=settings.repo_id.split("/")[1] if results else None,
-        eval_results=[_eval_result(result) for result in results] or None,
+        license_link=licence.link,
+        license_name=licence.name,
+        pipeline_tag=TASK,
+        # The Hub's widget for images and questions is that of conversational models.
+        tags=["fastvlm", "vision-language-model", "conversational", *(["lora"] if settings.adapter else [])],
+        model_name=settings.repo_id.split("/")[1] if scores else None,
+        eval_results=scores or None,
+        widget=[{"text": settings.example_prompt, "src": f"{HUB}/{settings.repo_id}/resolve/main/{EXAMPLE}"}],
     )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(path)
-    except ValueError as error:
-        raise PublishError(f"{path} is no JSON file: {error}") from error
-    if not isinstance(content, dict):
-        raise PublishError(f"{path} has no JSON object.")
-    return content
-
-
-def _eval_result(result: dict[str, Any]) -> EvalResult:
-    return EvalResult(
-        task_type=_TASK,
-        dataset_type=result["dataset_id"] or result["task"],
-        dataset_name=result["dataset_name"],
-        dataset_split=result["dataset_split"],
-        metric_type=result["metric"],
-        metric_name=result["metric_name"],
-        metric_value=round(result["value"], 2),
-    )
-
-
-def _result_row(result: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "dataset": result["dataset_name"],
-        "split": result["dataset_split"] or "",
-        "metric": result["metric_name"],
-        "value": score(result),
-        "samples": result["samples"],
-    }
 
 
 def _decoder_name(config: FastVLMConfig) -> str:
@@ -220,31 +166,10 @@ def _stored_as(folder: Path, settings: PublishSettings) -> str:
         return f"{_BITS[settings.variant]}, encoder, projector and head as they were"
     if settings.adapter:
         return "safetensors files"
-    config = read_json(folder / "config.json")
+    config = read_object(folder / "config.json")
+    if method := config.get("quantization_config", {}).get("quant_method"):
+        return f"few bits ({method}), as in the source"
     return str(config.get("dtype", "float32"))
-
-
-def _benchmark(content: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:
-    if content is None:
-        return None
-    config, machine = content["config"], content["machine"]
-    subject = "this model is `ours`" if config["model"] else f"`ours`: decoder {config['decoder']}, random weights"
-    threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
-    return {
-        "machine": f"{machine['cpu']}, {threads}, device {machine['device']}, {config['dtype']}",
-        "subject": subject,
-        "rows": [
-            {
-                "model": point["model"],
-                "pixels": f"{point['resolution']}²",
-                "tokens": point["visual_tokens"],
-                "first_token": f"{point['first_token'] * 1e3:.1f}",
-                "speed": f"{point['tokens_per_second']:.1f}" if point["tokens_per_second"] else "–",
-            }
-            for point in content["points"]
-        ],
-        "picture": _draw(content, folder),
-    }
 
 
 def _draw(content: dict[str, Any], folder: Path) -> str | None:
@@ -254,22 +179,3 @@ def _draw(content: dict[str, Any], folder: Path) -> str | None:
     from transformers_fastvlm.benchmark.report import ttft_benchmark_of
 
     return draw_stages(ttft_benchmark_of(content), folder / "ttft-stages.png").name
-
-
-def _training_rows(source: CheckpointSource) -> list[dict[str, Any]]:
-    """What the files beside the weights tell about how they came about."""
-    datasets = source.metadata.get("datasets")
-    rows = [{"name": "data", "value": ", ".join(datasets)}] if datasets else []
-    adapter = source.adapter_config
-    if adapter:
-        rows += [{"name": "LoRA rank, alpha", "value": f"{adapter.get('r')}, {adapter.get('lora_alpha')}"}]
-    state_file = find_file(source.location, "trainer_state.json")
-    if state_file is not None:
-        state = _read_object(state_file)
-        losses = [entry for entry in state.get("log_history", []) if "eval_loss" in entry]
-        rows += [
-            {"name": "steps", "value": state["global_step"]},
-            {"name": "epochs", "value": f"{state['epoch']:.2f}"},
-        ]
-        rows += [{"name": "loss on held-out data", "value": f"{losses[-1]['eval_loss']:.4g}"}] if losses else []
-    return rows

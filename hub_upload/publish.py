@@ -8,24 +8,27 @@ Writes the whole repository into a folder, verifies the folder, uploads it as on
 verifies it again.
 """
 
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from huggingface_hub import HfApi
 from rich.console import Console
+from rich.markup import escape
 
+from card_material import CardMaterial, read_card_material
 from checkpoint_source import CheckpointSource, find_source, load_model, load_processor
 from folder_files import files_in, sha256
 from hub_transfer import Target, download, find_target, holds, upload
 from licences import Licence, choose_licence
-from model_card import Measurements, read_measurements
-from publish_settings import PublishError, PublishSettings
+from publish_settings import PublishError, PublishSettings, told_as
 from repository_folder import write_repository
+from tensor_verification import verify_tensors, verify_vocabulary
 from verification import Reference, reference_of, verify_contents, verify_model, verify_without_package
 
 # What a download has besides: the client's notes, and the Hub's own file.
@@ -37,7 +40,7 @@ def write_and_verify(
     source: CheckpointSource,
     settings: PublishSettings,
     licence: Licence,
-    measured: Measurements,
+    material: CardMaterial,
     progress: Callable[[str], None],
 ) -> Reference:
     """
@@ -50,13 +53,18 @@ def write_and_verify(
         PublishError: if it cannot be written, or is not what the source is.
     """
     progress(f"loading {source.location}")
-    model, processor = load_model(source, settings.variant, settings.adapter), load_processor(source)
+    processor, model = load_processor(source), load_model(source, settings.variant, settings.adapter)
+    with told_as(f"{source.location} cannot be asked about an image"):
+        reference = reference_of(model, processor)
     progress(f"writing {folder}")
-    write_repository(folder, model, processor, source, settings, licence, measured)
-    reference = reference_of(model, processor)
+    left_out = write_repository(folder, model, processor, source, settings, licence, material)
+    if left_out:
+        progress(f"left out, since no configuration class has them: {', '.join(left_out)}")
     del model
     progress("verifying the folder")
     verify_contents(folder)
+    verify_tensors(folder, source, settings)
+    verify_vocabulary(folder, source)
     verify_model(folder, reference, source, settings)
     if settings.remote_code and not settings.adapter:
         progress("verifying the folder's code without this package")
@@ -94,12 +102,12 @@ def publish(
     if create_pr and revision not in (None, "main"):
         raise PublishError("A pull request goes to `main`: leave out `--revision`, or `--create-pr`.")
     source = find_source(settings)
-    licence, measured = choose_licence(source, settings), read_measurements(settings)
+    licence, material = choose_licence(source, settings), read_card_material(settings, source)
     if api is None:
-        write_and_verify(folder, source, settings, licence, measured, progress)
+        write_and_verify(folder, source, settings, licence, material, progress)
         return str(folder)
     target = find_target(api, settings.repo_id, revision)
-    reference = write_and_verify(folder, source, settings, licence, measured, progress)
+    reference = write_and_verify(folder, source, settings, licence, material, progress)
     if holds(target, folder):
         return f"{api.endpoint}/{settings.repo_id}, which has these very files already"
     if target.has_content and not create_pr and not may_overwrite(target):
@@ -134,10 +142,32 @@ def working_folder(folder: Path | None) -> AbstractContextManager[str]:
     """An empty folder: the user's, which stays, or one that is removed at the end."""
     if folder is None:
         return tempfile.TemporaryDirectory(prefix="fastvlm-publish-")
+    if folder.exists() and not folder.is_dir():
+        raise PublishError(f"{folder} is a file. `--folder` takes an empty folder, or one to be made.")
     if folder.exists() and any(folder.iterdir()):
         raise PublishError(f"{folder} is not empty.")
     folder.mkdir(parents=True, exist_ok=True)
     return nullcontext(str(folder))
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Have what would kill this process at once end it as Ctrl-C does, so that temporary folders are removed."""
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # what is being removed is removed
+        raise SystemExit(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}
+    for number, handler in before.items():
+        if handler == signal.SIG_DFL:  # not what `nohup` ignores
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ask_to_overwrite(overwrite: bool) -> Callable[[Target], bool]:
@@ -164,6 +194,7 @@ def main(
     license_id: Annotated[
         str | None, typer.Option("--license", help="Hub identifier. [default: the source's]")
     ] = None,
+    license_name: Annotated[str | None, typer.Option(help="Of a licence that the Hub does not know.")] = None,
     license_file: Annotated[Path | None, typer.Option(help="The licence's text. [default: the source's]")] = None,
     base_model: Annotated[str | None, typer.Option(help="Hub id of what the weights come from.")] = None,
     dataset: Annotated[list[str] | None, typer.Option(help="Hub id of what they were trained on; repeatable.")] = None,
@@ -171,6 +202,8 @@ def main(
     modification: Annotated[list[str] | None, typer.Option(help="Done to the weights before; repeatable.")] = None,
     results: Annotated[Path | None, typer.Option(help="Of `fastvlm evaluate --output`.")] = None,
     benchmark: Annotated[Path | None, typer.Option(help="Of `fastvlm bench ttft --json`.")] = None,
+    example_image: Annotated[Path | None, typer.Option(help="For the card's example. [default: a word]")] = None,
+    example_prompt: Annotated[str, typer.Option(help="What to ask about it.")] = "What does it say?",
     max_shard_size: Annotated[str, typer.Option(help="Of a weight file.")] = "5GB",
     folder: Annotated[Path | None, typer.Option(help="Keep the repository folder here.")] = None,
     token: Annotated[str | None, typer.Option(help="Of the Hub. [default: the one logged in with]")] = None,
@@ -187,6 +220,7 @@ def main(
             adapter=adapter,
             remote_code=remote_code,
             license=license_id,
+            license_name=license_name,
             license_file=license_file,
             base_model=base_model,
             datasets=tuple(dataset or ()),
@@ -194,9 +228,11 @@ def main(
             modifications=tuple(modification or ()),
             results=results,
             benchmark=benchmark,
+            example_image=example_image,
+            example_prompt=example_prompt,
             max_shard_size=max_shard_size,
         )
-        with working_folder(folder) as place:
+        with ended_by_signals(), working_folder(folder) as place:
             result = publish(
                 settings,
                 Path(place),
@@ -207,11 +243,14 @@ def main(
                 ask_to_overwrite(overwrite),
                 lambda step: console.print(f"{step[0].upper()}{step[1:]} ...", markup=False, highlight=False),
             )
-    except PublishError as error:
-        console.print(f"[red]Not published.[/] {error}", highlight=False, soft_wrap=True)
+    except (OSError, PublishError) as error:
+        console.print(f"[red]Not published.[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     print(f"{'Wrote and verified' if dry_run else 'Published and verified'} {result}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    # A traceback with the values of variables would show the token.
+    app = typer.Typer(pretty_exceptions_show_locals=False)
+    app.command()(main)
+    app()

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import transformers_fastvlm
-from folder_files import read_json, write_json
+from folder_files import read_object, write_json
 
 _PACKAGE = Path(transformers_fastvlm.__file__).parent
 _MODEL_CLASSES = {
@@ -73,12 +73,12 @@ def _generated(name: str) -> str:
 
 
 def _point_to_code(folder: Path) -> None:
-    config = read_json(folder / "config.json")
+    config = read_object(folder / "config.json")
     config["auto_map"] = _MODEL_CLASSES
     # So that `AutoModel.from_pretrained(repo, config=config.vision_config)` is the encoder alone.
     config["vision_config"]["auto_map"] = _ENCODER_CLASSES
     write_json(folder / "config.json", config)
-    processor = read_json(folder / "processor_config.json")
+    processor = read_object(folder / "processor_config.json")
     processor["auto_map"] = _PROCESSOR_CLASSES
     processor["image_processor"]["auto_map"] = _IMAGE_PROCESSOR_CLASSES
     write_json(folder / "processor_config.json", processor)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -20,23 +19,15 @@ from card_rules import card_errors
 from checkpoint_source import CheckpointSource, load_model
 from fixed_inputs import fixed_inputs, last_logits
 from folder_files import files_in
-from publish_settings import PublishError, PublishSettings
+from private_words import private_words
+from publish_settings import PublishError, PublishSettings, told_as
 
 _KNOWN_FILES = re.compile(
     r"(?:config|generation_config|processor_config|preprocessor_config|adapter_config|tokenizer|tokenizer_config"
     r"|special_tokens_map|added_tokens|vocab|model\.safetensors\.index)\.json"
     r"|(?:adapter_model|model|model-\d{5}-of-\d{5})\.safetensors"
-    r"|\w+\.py|chat_template\.jinja|merges\.txt|LICENSE|NOTICE|README\.md|ttft-stages\.png"
+    r"|\w+\.py|chat_template\.jinja|merges\.txt|LICENSE|NOTICE|README\.md|(?:example|ttft-stages)\.png"
 )
-# Vocabularies hold any string.
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt")
-_TEXT_SUFFIXES = (".json", ".py", ".md", ".jinja", ".txt", "")
-_PRIVATE = {
-    "a token": re.compile(r"\bhf_[A-Za-z0-9]{20,}"),
-    "an absolute path": re.compile(
-        r"(?<![\w/.:])(?:/(?:home|Users|root|tmp|mnt|data|workspace)/|[A-Z]:\\+Users\\+)[\w.-]"
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -64,28 +55,15 @@ def verify_contents(folder: Path) -> None:
     Check that a folder has nothing but what belongs into a repository, and a card that the Hub takes.
 
     Raises:
-        PublishError: if there is any other file, a path of this machine, a token, or a card with errors.
+        PublishError: if there is any other file, a secret, a path of this machine, or a card with errors.
     """
     for name, path in files_in(folder).items():
         if not _KNOWN_FILES.fullmatch(name):
             raise PublishError(f"{name} does not belong into a repository of a model; nothing was uploaded.")
-        for what, found in _private_parts(path):
+        for what, found in private_words(path):
             raise PublishError(f"{name} has {what} in it ({found}); nothing was uploaded.")
     if errors := card_errors((folder / "README.md").read_text(encoding="utf-8")):
         raise PublishError(f"The Hub would refuse the card: {'; '.join(errors)}.")
-
-
-def _private_parts(path: Path) -> list[tuple[str, str]]:
-    if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as file:
-            text = str(file.metadata())
-    elif path.suffix in _TEXT_SUFFIXES and path.name not in _VOCABULARIES:
-        text = path.read_text(encoding="utf-8")
-    else:
-        return []
-    found = [(what, match.group()) for what, pattern in _PRIVATE.items() if (match := pattern.search(text))]
-    own = (str(Path.home()), tempfile.gettempdir())
-    return found + [("a path of this machine", place) for place in own if len(place) > 1 and f"{place}/" in text]
 
 
 def verify_model(folder: Path, reference: Reference, source: CheckpointSource, settings: PublishSettings) -> float:
@@ -98,12 +76,14 @@ def verify_model(folder: Path, reference: Reference, source: CheckpointSource, s
     Raises:
         PublishError: if inputs or logits differ by more than the rounding of their dtype.
     """
-    if settings.adapter:
-        model: Any = load_model(replace(source, adapter=str(folder)), settings.variant, keep_adapter=True)
-    else:
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto").eval()
-    inputs = fixed_inputs(AutoProcessor.from_pretrained(folder))
-    return _compare(Reference(inputs, last_logits(model, inputs)), reference, "the folder")
+    with told_as("The repository cannot be loaded as its readers will"):
+        if settings.adapter:
+            model: Any = load_model(replace(source, adapter=str(folder)), settings.variant, keep_adapter=True)
+        else:
+            model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto").eval()
+        inputs = fixed_inputs(AutoProcessor.from_pretrained(folder))
+        actual = Reference(inputs, last_logits(model, inputs))
+    return _compare(actual, reference, "the folder")
 
 
 def verify_without_package(folder: Path, reference: Reference) -> float:

@@ -14,13 +14,14 @@ import pytest
 import torch
 from PIL import ImageFile
 from safetensors.torch import save_file
+from torch.utils import deterministic
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent / "hub_upload"))
 
-SHARED_GOLDEN = HERE.parent.parent / "shared" / "golden"
-GOLDEN = SHARED_GOLDEN if SHARED_GOLDEN.is_dir() else HERE / "golden"
+GOLDEN = HERE / "golden"
+ORIGIN_OF_GOLDEN = HERE.parent.parent / "shared" / "golden"
 sys.path.insert(0, str(GOLDEN))
 
 from seeded_weights import seeded_tensor
@@ -72,6 +73,15 @@ def original_training_form_folder(golden, original_folder, tmp_path_factory) -> 
 def pil_refuses_images_cut_short(monkeypatch):
     """As by default: lmms-eval, which some tests import, has PIL read them from then on, in the whole process."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
+
+
+@pytest.fixture
+def nan_in_uninitialized_memory():
+    """`torch.empty` and the like hand out NaN, or the largest integer: what is read before it is written shows."""
+    assert deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
+import logging
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -10,10 +12,12 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
 )
+from transformers.utils import is_torchvision_available
 
 import transformers_fastvlm
-from tiny_models import tiny_model, tiny_vision_config
+from tiny_models import tiny_model, tiny_vision_config, write_tiny_checkpoint
 from transformers_fastvlm import (
     AutoModelForVision2Seq,
     FastViTHDBackbone,
@@ -32,6 +36,7 @@ from transformers_fastvlm import (
         (AutoModelForCausalLM, FastVLMForConditionalGeneration),
         (AutoModelForImageTextToText, FastVLMForConditionalGeneration),
         (AutoModelForVision2Seq, FastVLMForConditionalGeneration),
+        (AutoModelForMultimodalLM, FastVLMForConditionalGeneration),
         (AutoConfig, FastVLMConfig),
     ],
 )
@@ -47,11 +52,57 @@ def test_auto_classes_load_the_encoder(tmp_path):
     assert type(AutoBackbone.from_config(tiny_vision_config())) is FastViTHDBackbone
 
 
-def test_vision2seq_can_be_imported_from_transformers():
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import transformers as t; import transformers_fastvlm",
+        "import transformers as t; from transformers import ProcessorMixin; import transformers_fastvlm",
+        "import transformers_fastvlm; import transformers as t; import transformers.processing_utils",
+        "import transformers_fastvlm, sys; t = sys.modules['transformers']",
+    ],
+)
+def test_vision2seq_can_be_imported_from_transformers_in_any_order(imports):
+    script = "from transformers import AutoModelForVision2Seq as A; print(A.__module__, t.AutoModelForVision2Seq is A)"
+    process = subprocess.run(
+        [sys.executable, "-c", f"{imports}\n{script}"], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "transformers_fastvlm.auto True"
+
+
+def test_vision2seq_is_an_attribute_of_transformers_alone():
     assert transformers.AutoModelForVision2Seq is AutoModelForVision2Seq
-    script = "import transformers_fastvlm; from transformers import AutoModelForVision2Seq as A; print(A.__module__)"
-    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert process.stdout.strip() == "transformers_fastvlm.auto"
+    with pytest.raises(AttributeError):
+        transformers.models.qwen2.AutoModelForVision2Seq  # noqa: B018
+
+
+def test_pipelines_know_the_model(tmp_path, caplog):
+    folder = write_tiny_checkpoint(tmp_path)
+    logging.getLogger("transformers").propagate = True
+    tasks = ["image-text-to-text"] + ["any-to-any"] * is_torchvision_available()  # which that pipeline needs
+    for task in tasks:
+        pipe = transformers.pipeline(task, model=str(folder))
+        assert type(pipe.model) is FastVLMForConditionalGeneration
+    assert "not supported" not in caplog.text
+
+
+def test_public_names():
+    assert transformers_fastvlm.__version__ == version("transformers-fastvlm")
+    assert set(transformers_fastvlm.FASTVITHD_FAMILY) == {"mci0", "mci1", "mci2", "mci3", "mci4"}
+    assert all(hasattr(transformers_fastvlm, name) for name in transformers_fastvlm.__all__)
+
+
+def test_importing_the_package_imports_nothing_that_transformers_own_models_do_not():
+    script = "import sys; before = set(sys.modules); {}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    ours, theirs = (
+        set(subprocess.run([sys.executable, "-c", script.format(imports)], capture_output=True, text=True, check=True)
+            .stdout.splitlines()[-1].split())
+        for imports in (
+            "import transformers_fastvlm",
+            "from transformers import Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor",
+        )
+    )  # fmt: skip
+    assert ours - theirs <= {"transformers_fastvlm", "concurrent"}
+    assert "bitsandbytes" not in ours
 
 
 def test_vision2seq_loads_other_models_of_transformers_too(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,8 @@ sys.path.insert(0, str(ROOT / "examples"))
 from read_images import answer
 from transformers_fastvlm import AutoModelForVision2Seq
 
-# It counts 2 of the 3 circles.
-TASKS = [
-    task for task in json.loads((BUNDLED / "images" / "truth.json").read_text()) if task["image"] != "circles.png"
-]
+TASKS = json.loads((BUNDLED / "images" / "truth.json").read_text())
+MARKS = {"circles.png": [pytest.mark.xfail(strict=True, reason="it counts 2 of the 3 circles")]}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +36,12 @@ def test_model_tokenizer_and_processor_have_at_most_8_megabytes_and_no_code():
     assert "auto_map" not in (BUNDLED / "config.json").read_text()
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task["image"])
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, id=task["image"], marks=MARKS.get(task["image"], [])) for task in TASKS]
+)
 def test_it_reads_the_images_of_the_demo(task, model, processor):
+    before = time.perf_counter()
     text, seconds = answer(model, processor, BUNDLED / "images" / task["image"], task["question"], 12)
     assert text == task["answer"]
-    assert seconds > 0
+    assert 0 < seconds < time.perf_counter() - before  # to the first of several tokens
+    assert text not in [other["answer"] for other in TASKS if other["image"] != task["image"]]

@@ -1,7 +1,10 @@
+import json
+
 import pytest
+import torch
 from transformers import AutoConfig, LlamaConfig
 
-from tiny_models import tiny_config
+from tiny_models import TINY_TEXT, tiny_config
 from transformers_fastvlm import FastViTHDConfig, FastVLMConfig
 from transformers_fastvlm.configuration_fastvlm import FASTVITHD_FAMILY
 
@@ -66,3 +69,15 @@ def test_impossible_encoders_are_refused(values, message):
 def test_placeholder_outside_the_vocabulary_is_refused():
     with pytest.raises(Exception, match="image_token_id=300.*vocabulary of 200"):
         FastVLMConfig(text_config={"vocab_size": 200}, image_token_id=300)
+
+
+def test_the_parts_have_the_files_dtype(tmp_path, golden):
+    tiny_config().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": "bfloat16"}))
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert config.dtype == config.text_config.dtype == config.vision_config.dtype == torch.bfloat16
+    own = FastVLMConfig(text_config={**TINY_TEXT, "dtype": "float16"}, image_token_id=99, dtype="bfloat16")
+    assert own.text_config.dtype == torch.float16
+    original = AutoConfig.from_pretrained(golden / "original")
+    assert original.dtype == original.text_config.dtype == original.vision_config.dtype == torch.bfloat16

@@ -7,6 +7,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers_fastvlm import cpu_attention as module
 from transformers_fastvlm.cpu_attention import cpu_attention, suits_cpu_attention
 
+pytestmark = pytest.mark.usefixtures("nan_in_uninitialized_memory")
+
 
 def tensors(batch, heads, key_heads, tokens, keys, dtype=torch.float64):
     torch.manual_seed(0)

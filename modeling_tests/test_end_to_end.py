@@ -134,5 +134,16 @@ def test_original_folder_from_photograph_to_text(original_folder, golden, photog
     inputs = encode(processor, [message(photographs[0])])
     assert inputs["pixel_values"].shape == (1, 3, 256, 256)
     assert (inputs["input_ids"] == 151646).sum() == 16
-    output = model.generate(**inputs, max_new_tokens=3)
-    assert output.shape[1] <= inputs["input_ids"].shape[1] + 3
+    prompt = inputs["input_ids"].shape[1]
+    output = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert torch.equal(output[:, :prompt], inputs["input_ids"])
+    assert output.shape[1] == prompt + 3
+    other_image = inputs | {"pixel_values": 1 - inputs["pixel_values"]}
+    with torch.no_grad():
+        assert not torch.allclose(model(**other_image).logits[:, -1], model(**inputs).logits[:, -1])
+    first = int(output[0, prompt])
+    stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    with torch.no_grad():  # the end of a turn becomes likelier than the token that it begins with
+        model.lm_head.weight[stop] = 2 * model.lm_head.weight[first]
+    stopped = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert stopped[0, prompt:].tolist() == [stop]

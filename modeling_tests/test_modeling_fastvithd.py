@@ -12,6 +12,8 @@ from transformers_fastvlm import FastViTHDBackbone, FastViTHDConfig, FastViTHDMo
 from transformers_fastvlm.checkpoint_formats import encoder_renamings
 from transformers_fastvlm.configuration_fastvlm import FASTVITHD_FAMILY
 
+pytestmark = pytest.mark.usefixtures("nan_in_uninitialized_memory")
+
 ALL_TENSORS = ("last_hidden_state", "pooler_output")
 
 
@@ -175,6 +177,7 @@ def test_hidden_states_and_attentions():
     model = randomize(FastViTHDModel(config).eval())
     outputs = model(image(2, 3, 128, 192), output_hidden_states=True, output_attentions=True)
     assert [tuple(state.shape) for state in outputs.hidden_states] == [
+        (2, 8, 32, 48),  # the stem's
         (2, 8, 32, 48),
         (2, 16, 16, 24),
         (2, 32, 8, 12),
@@ -216,8 +219,12 @@ def test_backbone_gives_the_chosen_stages(tmp_path):
     assert backbone.channels == [8, 16, 64]
     assert len(outputs.hidden_states) == 6
     assert len(outputs.feature_maps) == 3
-    assert torch.equal(outputs.feature_maps[1], states[1])
-    assert torch.equal(outputs.feature_maps[2], states[4])
+    assert len(states) == 6  # the stem's first, as a backbone's
+    for ours, theirs in zip(outputs.hidden_states, states):
+        assert torch.equal(ours, theirs)
+    assert states[0].shape[1:] == (8, 32, 32)
+    assert torch.equal(outputs.feature_maps[1], states[2])
+    assert torch.equal(outputs.feature_maps[2], states[5])
     assert isinstance(AutoBackbone.from_config(model.config), FastViTHDBackbone)
     assert isinstance(AutoModel.from_config(model.config), FastViTHDModel)
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from checkpoint_source import find_source, load_model, lossless_dtype
+from checkpoint_source import find_source, load_dtype, load_model, load_processor
 from helpers_tokenizer import write_original_folder
 from licences import ATTRIBUTION, choose_licence
 from publish_settings import PublishError, PublishSettings
+from stored_tensors import StoredTensor, lossless_dtype
 from tiny_models import write_tiny_checkpoint
 from transformers_fastvlm import FastVLMConfig, FastVLMForConditionalGeneration
 
@@ -88,19 +89,48 @@ def test_the_licence_survives_conversion(part, original, tiny, tmp_path):
         licence_of(tmp_path / "own", license="apache-2.0")
 
 
-def test_weights_keep_their_dtype_unless_the_model_asks_for_a_wider_one(tiny, tmp_path):
-    assert lossless_dtype(find_source(settings(tiny))) == torch.float32
+def test_weights_keep_their_dtype_whatever_the_configuration_asks_for(tiny, tmp_path):
+    assert load_dtype(find_source(settings(tiny))) == torch.float32
     shutil.copytree(tiny, tmp_path / "half")
     tensors = load_file(tiny / "model.safetensors")
     half = {name: tensor.bfloat16() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     save_file(half, tmp_path / "half" / "model.safetensors")
-    assert lossless_dtype(find_source(settings(tmp_path / "half"))) == torch.float32
-    path = tmp_path / "half" / "config.json"
-    path.write_text(path.read_text().replace('"dtype": "float32"', '"dtype": "bfloat16"'))
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "float32"
     source = find_source(settings(tmp_path / "half"))
-    assert lossless_dtype(source) == torch.bfloat16
+    assert load_dtype(source) == torch.bfloat16
     assert load_model(source, None).dtype == torch.bfloat16
     assert load_model(source, "fp16").lm_head.weight.dtype == torch.float16
+
+
+BF16, F16, F32 = ["BF16"], ["F16"], ["F32"]
+
+
+@pytest.mark.parametrize(
+    ("decoder", "encoder", "expected"),
+    [
+        (BF16, BF16, torch.bfloat16),
+        (BF16, F32, torch.float32),  # in bfloat16, the encoder would be rounded
+        (F16, F32, torch.float16),  # a model in float16 has its encoder in float32
+        (BF16 + F16, F16, torch.float32),
+        (["I8"], F32, torch.float32),
+        (["I8"], ["I8"], None),
+    ],
+)
+def test_nothing_is_rounded_by_loading(decoder, encoder, expected):
+    names = {"model.language_model.norm.weight": decoder, "model.vision_tower.projection": encoder}
+    tensors = {name: [StoredTensor("", name, dtype, (1,)) for dtype in dtypes] for name, dtypes in names.items()}
+    scale = "model.language_model.layers.0.mlp.up_proj.weight.absmax"
+    assert lossless_dtype(tensors | {scale: [StoredTensor("", scale, "F32", (1,))]}) == expected
+
+
+def test_a_source_without_a_tokenizer(tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "mute")
+    (tmp_path / "mute" / "tokenizer.json").unlink()
+    with pytest.raises(PublishError, match=r"mute has no tokenizer: there is no tokenizer\.json, or vocab\.json and"):
+        find_source(settings(tmp_path / "mute"))
+    (tmp_path / "mute" / "tokenizer.json").write_text("{}")
+    with pytest.raises(PublishError, match="The processor of .*mute cannot be loaded"):
+        load_processor(find_source(settings(tmp_path / "mute")))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +191,9 @@ def test_pickled_weights_are_refused_with_the_way_out(tiny, tmp_path):
 
 
 def test_an_adapter_on_a_folder_needs_the_name_of_its_base(tiny, tmp_path):
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tiny), "r": 8}))
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(tiny), "peft_type": "LORA", "r": 8})
+    )
     with pytest.raises(PublishError, match=r"has no weights: none of adapter_model\.safetensors"):
         find_source(settings(tmp_path, adapter=True))
     (tmp_path / "adapter_model.bin").write_bytes(b"pickle")

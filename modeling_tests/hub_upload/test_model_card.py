@@ -10,16 +10,21 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, ModelCard
-from PIL import Image
+from PIL import ExifTags, Image
 from safetensors import safe_open
+from transformers import pipeline
 
+from card_material import public_command, read_card_material, without_paths
 from card_rules import card_errors
+from checkpoint_source import CheckpointSource
 from hub_upload.loopback_hub import client_environment
-from model_card import without_paths
+from licences import Licence
+from model_card import write_model_card
 from publish import publish
 from publish_settings import PublishError, PublishSettings
 from running_scripts import run_command
 from tiny_models import adapter_for
+from transformers_fastvlm import FastVLMConfig
 
 BUNDLED = Path(__file__).parents[2] / "checkpoints" / "tiny-reader"
 REPO = "acme/reader"
@@ -187,7 +192,7 @@ def test_metadata(source, tmp_path):
 def test_nothing_of_the_users_machine_is_on_it(source, tmp_path):
     card = card_of(source, tmp_path)
     assert "/home" not in card
-    assert "fastvlm evaluate --model reader --tasks words,shapes" in card
+    assert "fastvlm evaluate --model acme/reader --tasks words,shapes" in card
 
 
 @pytest.mark.parametrize(
@@ -217,6 +222,78 @@ def test_files_of_another_kind_are_refused(name, content, message, source, tmp_p
     path = write_json(tmp_path / "other.json", content)
     with pytest.raises(PublishError, match=message):
         card_of(source, tmp_path, **{name: path})
+
+
+@pytest.mark.parametrize(
+    ("command", "changes", "expected"),
+    [
+        ("fastvlm evaluate --model=runs/a --tasks words", {}, "fastvlm evaluate --model acme/reader --tasks words"),
+        ("fastvlm evaluate --model b --adapter runs/a -x", {}, "fastvlm evaluate --model acme/reader -x"),
+        (
+            "fastvlm evaluate --model /home/alice/b --adapter runs/a",
+            {"adapter": True, "base_model": "acme/base"},
+            "fastvlm evaluate --model acme/base --adapter acme/reader",
+        ),
+    ],
+)
+def test_commands_are_of_the_repository(command, changes, expected):
+    assert public_command(command, PublishSettings("source", REPO, **changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "quantization", "packages"),
+    [
+        ({}, None, ""),
+        ({"adapter": True}, None, " peft"),
+        ({"variant": "nf4"}, None, " accelerate bitsandbytes"),
+        ({"variant": "int8"}, None, " accelerate torchao"),
+        ({}, {"quant_method": "bitsandbytes", "load_in_4bit": True}, " accelerate bitsandbytes"),
+        ({"adapter": True}, {"quant_method": "bitsandbytes", "load_in_4bit": True}, " peft accelerate bitsandbytes"),
+    ],
+)
+def test_what_readers_install(changes, quantization, packages, tmp_path):
+    config = FastVLMConfig.from_pretrained(BUNDLED)
+    if quantization:
+        config.quantization_config = quantization
+    source = CheckpointSource(str(BUNDLED), None, "own", config, {}, {})
+    settings = PublishSettings(str(BUNDLED), REPO, **changes)
+    (tmp_path / "config.json").write_text("{}")
+    write_model_card(tmp_path, source, settings, Licence("mit", None, ()), read_card_material(settings, source))
+    assert f'pip install "transformers-fastvlm[vision]"{packages}\n' in (tmp_path / "README.md").read_text()
+
+
+def test_the_example(source, tmp_path):
+    """A picture without the place where it was taken, upright, and not too large."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Orientation] = "Alice's camera", 6
+    Image.new("RGB", (3000, 1500), "red").save(tmp_path / "photo.jpg", exif=exif, comment=b"Alice was here")
+    card = card_of(source, tmp_path, example_image=tmp_path / "photo.jpg", example_prompt="Which colour is it?")
+    assert ModelCard(card).data.to_dict()["widget"] == [
+        {"text": "Which colour is it?", "src": f"https://huggingface.co/{REPO}/resolve/main/example.png"}
+    ]
+    with Image.open(tmp_path / "folder" / "example.png") as example:
+        assert (example.size, dict(example.getexif()), example.info) == ((512, 1024), {}, {})
+    assert "conversational" in ModelCard(card).data.tags
+    assert card_errors(card.replace("widget:\n- ", "widget:\n  ")) == ['"widget" must be an array']
+
+
+def test_the_bundled_checkpoint_reads_the_example(tmp_path):
+    publish(PublishSettings(str(BUNDLED), REPO, license="apache-2.0", remote_code=False), tmp_path / "folder")
+    widget = ModelCard.load(tmp_path / "folder" / "README.md").data.to_dict()["widget"][0]
+    content = [{"type": "image", "image": str(tmp_path / "folder" / "example.png")}]
+    content += [{"type": "text", "text": widget["text"]}]
+    ask = pipeline("image-text-to-text", model=str(tmp_path / "folder"))
+    answer = ask(text=[{"role": "user", "content": content}], return_full_text=False, max_new_tokens=8)
+    assert answer[0]["generated_text"] == "HELLO"
+
+
+def test_a_licence_of_ones_own(source, tmp_path):
+    (source / "README.md").unlink()
+    (tmp_path / "terms.txt").write_text("Only on Sundays.")
+    changes = {"license": "other", "license_name": "sundays-1.0", "license_file": tmp_path / "terms.txt"}
+    data = ModelCard(card_of(source, tmp_path, **changes)).data.to_dict()
+    assert [data[name] for name in ("license", "license_name", "license_link")] == ["other", "sundays-1.0", "LICENSE"]
+    assert (tmp_path / "folder" / "LICENSE").read_text() == "Only on Sundays."
 
 
 def test_without_results_nothing_is_claimed(source, tmp_path):

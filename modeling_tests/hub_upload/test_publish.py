@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard, snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from typer import Typer
@@ -25,7 +26,6 @@ from hub_upload.loopback_hub import client_environment
 from publish import ask_to_overwrite, main, publish, verify_download
 from publish_settings import PublishError, PublishSettings
 from remote_code import write_remote_code
-from repository_folder import write_repository
 from running_scripts import run_command
 from test_checkpoint_formats import golden_inputs  # noqa: F401
 from tiny_models import adapter_for, write_tiny_checkpoint
@@ -272,16 +272,17 @@ def test_a_full_disk_is_seen_before_anything_is_written(tiny, work, monkeypatch)
     assert not any(work.iterdir())
 
 
-def test_a_disk_that_gets_full(tiny, work):
-    class FullDisk:
-        def get_memory_footprint(self):
-            return 0
+NO_SPACE = "Error while serializing: I/O error: No space left on device (os error 28)"
 
-        def save_pretrained(self, folder, **options):
-            raise OSError(28, "No space left on device")
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError(NO_SPACE)])
+def test_a_disk_that_gets_full(error, tiny, work, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", fail)
     with pytest.raises(PublishError, match="is full. Nothing was uploaded"):
-        write_repository(work, FullDisk(), None, None, settings(tiny), None, None)
+        publish(settings(tiny), work)
 
 
 def test_a_download_that_differs_is_noticed(tmp_path):

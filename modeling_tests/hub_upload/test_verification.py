@@ -57,25 +57,28 @@ def test_files_that_do_not_belong(name, folder):
         verify_contents(folder)
 
 
-SECRETS = {
-    "a token": "hf_" + "a1B2" * 8,
+PRIVATE = {
+    "a Hugging Face token": "hf_" + "a1B2" * 8,
     "an absolute path": "/home/alice/models/reader",
     "a Windows path": r"C:\Users\alice\reader",
     "a path of this machine": f"{tempfile.gettempdir()}/work",
 }
 
 
-@pytest.mark.parametrize("what", SECRETS)
-@pytest.mark.parametrize("name", ["config.json", "README.md", "modeling_fastvlm.py", "model.safetensors"])
+@pytest.mark.parametrize("what", PRIVATE)
+@pytest.mark.parametrize(
+    "name", ["config.json", "README.md", "chat_template.jinja", "model.safetensors", "tokenizer.json"]
+)
 def test_private_words_are_found_wherever_they_are(what, name, folder):
     path = folder / name
     if name == "model.safetensors":
-        save_file(load_file(path), path, metadata={"format": "pt", "from": SECRETS[what]})
-    elif name == "config.json":
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"from": SECRETS[what]}))
+        save_file(load_file(path), path, metadata={"format": "pt", "from": PRIVATE[what]})
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"from": PRIVATE[what]}))
     else:
-        path.write_text(f"{path.read_text()}\n# {SECRETS[what]}\n")
-    with pytest.raises(PublishError, match=rf"{name} has (a token|an absolute path|a path of this machine) in it"):
+        path.write_text(f"{path.read_text()}\n# {PRIVATE[what]}\n")
+    kinds = "a Hugging Face token|an absolute path|a path of this machine"
+    with pytest.raises(PublishError, match=rf"{name} has ({kinds}) in it"):
         verify_contents(folder)
 
 

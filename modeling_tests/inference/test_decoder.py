@@ -8,6 +8,8 @@ from transformers_fastvlm import FastVLMForConditionalGeneration, cpu_attention
 from transformers_fastvlm.inference import Int8Linear, PackedLinear, decoder, optimize_for_inference
 from transformers_fastvlm.inference.linear_layers import int8_is_fast, packing_is_fast
 
+pytestmark = pytest.mark.usefixtures("nan_in_uninitialized_memory")
+
 needs_bfloat16 = pytest.mark.skipif(not packing_is_fast(torch.bfloat16), reason="this CPU has no bfloat16 kernels")
 
 

@@ -9,6 +9,8 @@ from torch import nn
 from transformers_fastvlm.inference import Int8Linear, PackedLinear
 from transformers_fastvlm.inference.linear_layers import int8_is_fast, packing_is_fast, quantize_rows
 
+pytestmark = pytest.mark.usefixtures("nan_in_uninitialized_memory")
+
 needs_vnni = pytest.mark.skipif(not int8_is_fast(), reason="int8 layers are for CPUs with VNNI instructions")
 KINDS = [PackedLinear, pytest.param(Int8Linear, marks=needs_vnni)]
 

@@ -3,19 +3,24 @@
 """Registration with transformers' Auto classes, done when the package is imported."""
 
 import sys
+from types import ModuleType
 
-import transformers
 from transformers import (
     AutoBackbone,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
     AutoProcessor,
 )
 
 # Without torchvision, transformers 5.16 has only a stand-in for it at its top level.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+)
 from transformers.utils import is_torchvision_available
 
 from .configuration_fastvlm import FastViTHDConfig, FastVLMConfig, FastVlmUpstreamConfig, LlavaQwen2Config
@@ -37,17 +42,32 @@ def register() -> None:
     AutoModel.register(FastVLMConfig, FastVLMModel, exist_ok=True)
     AutoModel.register(FastViTHDConfig, FastViTHDModel, exist_ok=True)
     AutoBackbone.register(FastViTHDConfig, FastViTHDBackbone, exist_ok=True)
-    AutoModelForImageTextToText.register(FastVLMConfig, FastVLMForConditionalGeneration, exist_ok=True)
-    AutoModelForCausalLM.register(FastVLMConfig, FastVLMForConditionalGeneration, exist_ok=True)
+    for auto_class in (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForCausalLM):
+        auto_class.register(FastVLMConfig, FastVLMForConditionalGeneration, exist_ok=True)
+    # Pipelines look classes up by their names here, and warn of others.
+    for names in (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES):
+        names[FastVLMConfig.model_type] = FastVLMForConditionalGeneration.__name__
     image_processors: dict[str, type] = {"pil": FastVLMImageProcessorPil}
     if is_torchvision_available():
         image_processors["torchvision"] = FastVLMImageProcessor
     AutoImageProcessor.register(FastVLMConfig, image_processor_classes=image_processors, exist_ok=True)
     AutoProcessor.register(FastVLMConfig, FastVLMProcessor, exist_ok=True)
-    # Modules that transformers replaces while importing lose attributes set on the module object before.
-    for module in {id(module): module for module in (transformers, sys.modules["transformers"])}.values():
-        if not hasattr(module, "AutoModelForVision2Seq"):
-            module.AutoModelForVision2Seq = AutoModelForVision2Seq  # type: ignore[attr-defined]
+    lazy_module = type(sys.modules["transformers"])
+    if lazy_module is not ModuleType:
+        lazy_module.AutoModelForVision2Seq = _OfTransformersAlone()  # type: ignore[attr-defined]
+
+
+class _OfTransformersAlone:
+    """`transformers.AutoModelForVision2Seq`, on every module object of that name.
+
+    transformers makes a second one while it is imported, and whoever imported it before keeps the first. Both are of
+    one class, as are its subpackages.
+    """
+
+    def __get__(self, module: ModuleType | None, owner: type) -> type[AutoModelForVision2Seq]:
+        if module is None or module.__name__ != "transformers":
+            raise AttributeError("AutoModelForVision2Seq")
+        return AutoModelForVision2Seq
 
 
 def register_upstream() -> None:

@@ -22,6 +22,8 @@ DEFAULT_IMAGE_TOKEN_ID = 151646
 # The licence of the authors' weights, by its identifier on the Hub. It goes with every derivative of them.
 ORIGINAL_LICENSE = "apple-amlr"
 
+FOREIGN_FORMATS = {"llava_qwen2": "original", "fast_vlm": "upstream"}  # by model type
+
 _TEXT_KEYS = (
     "attention_dropout",
     "bos_token_id",

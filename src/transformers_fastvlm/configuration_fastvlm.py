@@ -152,7 +152,7 @@ class FastVLMConfig(PretrainedConfig):
 
     model_type = "fastvlm"
     # What `Trainer` would gather over all batches beside the logits.
-    keys_to_ignore_at_inference = ["past_key_values", "image_hidden_states"]
+    keys_to_ignore_at_inference = ["cache", "past_key_values", "image_hidden_states", "aux_loss"]
     sub_configs = {"vision_config": FastViTHDConfig, "text_config": AutoConfig}
 
     vision_config: Any = None
@@ -174,6 +174,9 @@ class FastVLMConfig(PretrainedConfig):
             getattr(self.text_config, "tie_word_embeddings", False)
         )
         super().__post_init__(**kwargs)
+        for part in (self.vision_config, self.text_config):  # serving engines ask the decoder's configuration
+            if part.dtype is None:
+                part.dtype = self.dtype
 
     def validate_architecture(self):
         """Part of the strict validation: rejects combinations that no model can have."""

@@ -5,16 +5,24 @@
 import copy
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig
 from transformers.quantizers.auto import AutoQuantizationConfig
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import (
+    CONFIG_NAME,
+    GENERATION_CONFIG_NAME,
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    cached_file,
+)
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from .checkpoint_formats import DEFAULT_IMAGE_TOKEN_ID, IMAGE_TOKEN, has_training_form
+from .checkpoint_formats import DEFAULT_IMAGE_TOKEN_ID, FOREIGN_FORMATS, IMAGE_TOKEN, has_training_form
 
 # What weights of few bits would cost most where they save least; quantizing it is the user's choice. Full names, as in
 # the VLM and as in the model without head: bitsandbytes matches them from their start, and any list takes the place of
@@ -24,6 +32,8 @@ SPARED_PARTS = {
     "projector": ("model.multi_modal_projector", "multi_modal_projector"),
     "head": ("lm_head",),
 }
+# Constants that older versions of transformers stored, and that are computed.
+_HARMLESS = (r"\.rotary_emb\.inv_freq$", r"\.position_ids$", r"\.attn\.(masked_)?bias$")
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
@@ -46,6 +56,7 @@ def weight_files(source: str | os.PathLike, arguments: Mapping[str, Any] | None 
 
     Raises:
         FileNotFoundError: if the index lists a file that is not there.
+        ValueError: if the index is damaged, or lists files outside of the checkpoint.
     """
     arguments = arguments or {}
     variant = f".{arguments['variant']}" if arguments.get("variant") else ""
@@ -55,10 +66,8 @@ def weight_files(source: str | os.PathLike, arguments: Mapping[str, Any] | None 
     index = hub_file(source, SAFE_WEIGHTS_INDEX_NAME.replace(".index.json", f"{variant}.index.json"), arguments)
     if index is None:
         return []
-    with open(index, encoding="utf-8") as file:
-        names = dict.fromkeys(json.load(file)["weight_map"].values())
     files = []
-    for name in names:
+    for name in dict.fromkeys(_weight_map(index).values()):
         path = hub_file(source, name, arguments)
         if path is None:
             raise FileNotFoundError(f"{source} lacks {name}, which its {os.path.basename(index)} lists.")
@@ -66,11 +75,49 @@ def weight_files(source: str | os.PathLike, arguments: Mapping[str, Any] | None 
     return files
 
 
+def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
+    """
+    The object in a JSON file.
+
+    Raises:
+        ValueError: if it is damaged, or holds something else; the message names it.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except (ValueError, RecursionError) as error:  # text that is no UTF-8 is a ValueError, too
+        raise ValueError(f"{path} is damaged: it is no JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it should hold a JSON object, not a {type(content).__name__}.")
+    return content
+
+
+def _weight_map(index: str | os.PathLike) -> dict[str, str]:
+    """File of each tensor, as an index of shards has it. A file of a stranger's that leads elsewhere is refused."""
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise ValueError(f"{index} is damaged: its `weight_map` should name the file of each tensor.")
+    for name in weight_map.values():
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in name or path.suffix != ".safetensors":
+            raise ValueError(f"{index} lists {name!r}, which is no safetensors file of this checkpoint.")
+    return weight_map
+
+
+def source_format(source: str | os.PathLike, arguments: Mapping[str, Any] | None = None) -> str:
+    """The layout of a checkpoint, by its configuration: "original", "upstream" or "own"."""
+    arguments = arguments or {}
+    hub_arguments = {key: arguments[key] for key in HUB_ARGUMENTS if arguments.get(key) is not None}
+    config, _ = PretrainedConfig.get_config_dict(source, **hub_arguments)
+    return FOREIGN_FORMATS.get(config.get("model_type", ""), "own")
+
+
 def tensor_names(path: str | os.PathLike) -> Iterator[str]:
     """Names of the tensors in a safetensors file, from its header alone.
 
     Raises:
-        ValueError: if the file ends before its header or before one of its tensors, which the message names.
+        ValueError: if the file is no safetensors file, or ends before its header or one of its tensors, which the
+            message names.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
@@ -79,18 +126,37 @@ def tensor_names(path: str | os.PathLike) -> Iterator[str]:
             raise ValueError(f"{path} is truncated: it has {size} bytes and ends within its header.")
         try:
             header = json.loads(file.read(header_size))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is no safetensors file: its header is damaged.") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"{path} is no safetensors file: its header is a {type(header).__name__}.")
     for name, entry in header.items():
         if name == "__metadata__":
             continue
+        if not _is_tensor_entry(entry):
+            raise ValueError(f"{path} is damaged: its header has no place, shape and dtype for tensor {name!r}.")
         if 8 + header_size + entry["data_offsets"][1] > size:
             raise ValueError(f"{path} is truncated: it has {size} bytes and ends before the whole of tensor {name!r}.")
         yield name
 
 
+def _is_tensor_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    offsets, shape = entry.get("data_offsets"), entry.get("shape")
+    if not isinstance(offsets, list) or not isinstance(shape, list) or len(offsets) != 2:
+        return False
+    return all(type(number) is int and number >= 0 for number in (*offsets, *shape)) and offsets[0] <= offsets[1]
+
+
 class CheckpointLoadingMixin:
-    """`from_pretrained` for any FastVLM checkpoint. Goes before `PreTrainedModel` among the bases."""
+    """`from_pretrained` for any FastVLM checkpoint. Goes before `PreTrainedModel` among the bases.
+
+    Attributes:
+        known_strangers: patterns of stored tensors that a class leaves out on purpose.
+    """
+
+    known_strangers: tuple[str, ...] = ()
 
     @classmethod
     def from_pretrained(
@@ -114,11 +180,17 @@ class CheckpointLoadingMixin:
                 list of modules to skip spares encoder, projector and head.
 
         Raises:
-            ValueError: if a tensor that the model needs is missing, misshapen or truncated; the message names it. With
-                `output_loading_info=True`, missing ones are only listed there.
+            ValueError: if a tensor that the model needs is missing, misshapen or truncated, or one that is stored has
+                no place in it, or a file is damaged; the message names it. With `output_loading_info=True`, missing
+                tensors and those without a place are only listed there.
         """
         files: list[str] = []
-        if pretrained_model_name_or_path is not None and kwargs.get("gguf_file") is None:
+        is_loaded = pretrained_model_name_or_path is not None and kwargs.get("gguf_file") is None
+        if is_loaded:
+            assert pretrained_model_name_or_path is not None
+            for name in (CONFIG_NAME, GENERATION_CONFIG_NAME):  # damaged, the latter would count as missing
+                if path := hub_file(pretrained_model_name_or_path, name, kwargs):
+                    read_json_object(path)
             kwargs.setdefault("use_safetensors", True)
             files = weight_files(pretrained_model_name_or_path, kwargs) if kwargs["use_safetensors"] else []
         names = {name for path in files for name in tensor_names(path)}
@@ -133,8 +205,9 @@ class CheckpointLoadingMixin:
         model, info = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)  # type: ignore[misc]
         if refuse_misshapen and info["mismatched_keys"]:
             _raise_on_misshapen(model, info["mismatched_keys"], pretrained_model_name_or_path)
-        if names and not return_info:  # who asks for the information decides on it
+        if is_loaded and not return_info:  # who asks for the information decides on it
             _raise_on_missing(model, info["missing_keys"], names, pretrained_model_name_or_path)
+            _raise_on_unexpected(model, info["unexpected_keys"], pretrained_model_name_or_path)
         _keep_4bit_weights_as_stored(model)
         if reparameterize:
             model.reparameterize()
@@ -198,29 +271,50 @@ def _raise_on_missing(model, missing: Iterable[str], names: set[str], source) ->
     if has_head and not any(name.startswith(prefix) for name in names):
         missing = [name for name in missing if name.startswith(prefix)]
     if missing := sorted(missing):
-        listed = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        raise ValueError(f"{source} lacks tensors that {type(model).__name__} needs: {listed}.")
+        raise ValueError(f"{source} lacks tensors that {type(model).__name__} needs: {_some(missing)}.")
+
+
+def _raise_on_unexpected(model, unexpected: Iterable[str], source) -> None:
+    """Raise if the checkpoint has tensors that the model has no place for, but for those known to mean nothing."""
+    harmless = re.compile("|".join([*_HARMLESS, *model.known_strangers]))
+    if strangers := sorted(name for name in unexpected if not harmless.search(name)):
+        raise ValueError(
+            f"{source} has tensors that {type(model).__name__} has no place for: {_some(strangers)}. Without them it "
+            "would be another model: its configuration does not fit its weights."
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def find_image_token_id(source: str | os.PathLike, arguments: dict[str, Any]) -> int:
     """The id of `<image>` in a checkpoint's tokenizer, or the first free id, which it gets when it is added.
 
     Reads the tokenizer's files as text; a folder without any is taken for Qwen2's.
+
+    Raises:
+        ValueError: if one of them is damaged.
     """
     ids: dict[str, int] = {}
     if path := hub_file(source, "tokenizer.json", arguments):
-        with open(path, encoding="utf-8") as file:
-            tokenizer = json.load(file)
-        ids |= tokenizer["model"].get("vocab", {})
-        ids |= {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+        tokenizer = read_json_object(path)
+        try:
+            ids |= tokenizer["model"].get("vocab", {})
+            ids |= {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: it describes no tokenizer.") from error
     for name in ("vocab.json", "added_tokens.json"):
         if path := hub_file(source, name, arguments):
-            with open(path, encoding="utf-8") as file:
-                ids |= json.load(file)
+            ids |= read_json_object(path)
     if path := hub_file(source, "tokenizer_config.json", arguments):
-        with open(path, encoding="utf-8") as file:
-            added = json.load(file).get("added_tokens_decoder", {})
-        ids |= {token["content"]: int(index) for index, token in added.items()}
+        added = read_json_object(path).get("added_tokens_decoder", {})
+        try:
+            ids |= {token["content"]: int(index) for index, token in added.items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: its `added_tokens_decoder` is none.") from error
+    if not all(type(index) is int for index in ids.values()):
+        raise ValueError(f"The tokenizer of {source} is damaged: it has tokens whose ids are no numbers.")
     if not ids:
         return DEFAULT_IMAGE_TOKEN_ID
     return ids.get(IMAGE_TOKEN, max(ids.values()) + 1)

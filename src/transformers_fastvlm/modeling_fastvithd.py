@@ -24,11 +24,14 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BackboneOutput, ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .checkpoint_formats import encoder_renamings
 from .configuration_fastvlm import FastViTHDConfig
 from .cpu_attention import cpu_attention, suits_cpu_attention
+from .finite_checks import raise_on_non_finite_features
 from .loading import CheckpointLoadingMixin
 from .reparameterizable_layers import (
     POSITIONS_AT_ONCE,
@@ -62,7 +65,7 @@ class FastViTHDModelOutput(ModelOutput):
         pooler_output (`torch.Tensor` of shape `(batch, projection_dim)`, *optional*):
             CLIP image embedding, not normalised. `None` if `config.projection_dim` is.
         hidden_states (`tuple[torch.Tensor]`, *optional*, with `output_hidden_states=True`):
-            one feature map per stage.
+            feature maps of the stem and of each stage.
         attentions (`tuple[torch.Tensor]`, *optional*, with `output_attentions=True` and eager attention):
             one `(batch, heads, tokens, tokens)` tensor per attention block.
     """
@@ -74,6 +77,7 @@ class FastViTHDModelOutput(ModelOutput):
 
 
 STEM_STRIDE = 4
+CLIP_HEAD = r"(^|\.)projection$"  # stored, and left out where `config.projection_dim` is `None`
 PIXELS_AT_ONCE = 512 * 512  # of one image of a batch, above which memory traffic decides on a CPU
 
 
@@ -279,10 +283,12 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
     input_modalities = "image"
     supports_gradient_checkpointing = True
     # The encoder is often taken out of a whole FastVLM.
-    _keys_to_ignore_on_load_unexpected = [
+    known_strangers: tuple[str, ...] = (
         r"^(model\.)?(language_model|multi_modal_projector|mm_projector|embed_tokens|layers|norm)\.",
         r"^lm_head\.",
-    ]
+        CLIP_HEAD,
+    )
+    _keys_to_ignore_on_load_unexpected = list(known_strangers)
     _no_split_modules = ["RepMixerBlock", "AttentionBlock", "MobileOneBlock", "Downsampling"]
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -412,18 +418,18 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
         pixel_values: torch.Tensor,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> FastViTHDModelOutput:
         """
         Args:
             pixel_values (`torch.Tensor` of shape `(images, channels, height, width)`): RGB in 0..1; both sides
                 divisible by `config.stride`. Converted to the weights' dtype.
-            output_hidden_states (`bool`, *optional*): also return one feature map per stage.
+            output_hidden_states (`bool`, *optional*): also return the stem's and every stage's feature map.
             output_attentions (`bool`, *optional*): also return attention weights (needs eager attention).
 
         Raises:
             ValueError: if the shape does not fit the encoder.
-            FloatingPointError: if float16 overflowed.
+            FloatingPointError: if the features are not finite, on a CPU in eval mode or in float16.
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -442,12 +448,12 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
                 outputs, attentions = self._stage_outputs(images)
                 parts.append(self.final_conv(outputs[-1]))
             features = torch.cat(parts) if one_by_one else parts[0]
-        raise_on_float16_overflow(features)
+        raise_on_non_finite_features(features, self, pixel_values)
         pooled = features.mean((2, 3)) @ self.projection if self.projection is not None else None
         return FastViTHDModelOutput(
             last_hidden_state=features,
             pooler_output=pooled,
-            hidden_states=tuple(outputs[1:]) if output_hidden_states else None,
+            hidden_states=tuple(outputs) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
 
@@ -460,6 +466,9 @@ def _go_one_by_one(pixel_values: torch.Tensor) -> bool:
 class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):
     """Feature maps of the stages in `config.out_features`, for detection, segmentation and the like."""
 
+    known_strangers = (*FastViTHDPreTrainedModel.known_strangers, r"^final_conv\.")
+    _keys_to_ignore_on_load_unexpected = list(known_strangers)
+
     def __init__(self, config: FastViTHDConfig):
         super().__init__(config)
         self.num_features = [config.hidden_sizes[0], *config.hidden_sizes]
@@ -471,7 +480,7 @@ class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):
         pixel_values: torch.Tensor,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BackboneOutput:
         """
         Args:
@@ -481,7 +490,7 @@ class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):
         """
         outputs, attentions = self._stage_outputs(pixel_values)
         selected = [output for name, output in zip(self.stage_names, outputs) if name in self.out_features]
-        raise_on_float16_overflow(selected[-1])
+        raise_on_non_finite_features(selected[-1], self, pixel_values)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
@@ -490,17 +499,6 @@ class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):
             feature_maps=tuple(selected),  # type: ignore[arg-type]
             hidden_states=tuple(outputs) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
-        )
-
-
-def raise_on_float16_overflow(features: torch.Tensor) -> None:
-    """Stop where infinities appear, since a decoder would turn them into fluent nonsense. Free for other dtypes."""
-    if features.dtype != torch.float16 or torch.compiler.is_compiling() or features.is_meta:
-        return
-    if not torch.isfinite(features).all():
-        raise FloatingPointError(
-            "The vision encoder's activations exceeded float16's range (65504). Use bfloat16 or float32, or load the "
-            "model with `from_pretrained(..., dtype=torch.float16)`, which keeps the encoder in float32."
         )
 
 

@@ -6,70 +6,33 @@ Every image, and every tile of one, is a square of R pixels that becomes (R / 64
 the places of the placeholder tokens in the prompt, in order.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import distributed, nn
-from transformers import AutoModel, GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
 
 from .checkpoint_formats import model_renamings
 from .configuration_fastvlm import FastVLMConfig
-from .loading import CheckpointLoadingMixin
-from .modeling_fastvithd import FastViTHDModel
-
-
-@dataclass
-class FastVLMModelOutputWithPast(BaseModelOutputWithPast):
-    """
-    Output of [`FastVLMModel`]: as of any decoder, and
-
-    Args:
-        image_hidden_states (`torch.Tensor` of shape `(crops, tokens, hidden)`, *optional*): the visual tokens.
-    """
-
-    image_hidden_states: torch.Tensor | None = None
-
-
-@dataclass
-class FastVLMCausalLMOutputWithPast(ModelOutput):
-    """
-    Output of [`FastVLMForConditionalGeneration`].
-
-    Args:
-        loss (`torch.Tensor` of shape `(1,)`, *optional*, with `labels`): mean next-token cross-entropy.
-        logits (`torch.Tensor` of shape `(batch, positions, vocab)`): scores of the next token.
-        past_key_values (`Cache`, *optional*): keys and values for the next call.
-        hidden_states, attentions (`tuple[torch.Tensor]`, *optional*): of the decoder, one per layer.
-        image_hidden_states (`torch.Tensor` of shape `(crops, tokens, hidden)`, *optional*): the visual tokens.
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-    image_hidden_states: torch.Tensor | None = None
-
-
-@dataclass
-class FastVLMImageFeatures(BaseModelOutputWithPooling):
-    """
-    Output of `get_image_features`.
-
-    Args:
-        last_hidden_state (`torch.Tensor` of shape `(crops, channels, R / stride, R / stride)`): the feature map.
-        pooler_output (`torch.Tensor` of shape `(crops, tokens, hidden)`): the visual tokens.
-        prompt_length (`int`, *optional*): set by `generate`; a placeholder token from this position on is one that the
-            decoder made up, and stands for no image.
-    """
-
-    prompt_length: int | None = None
+from .decoder_head import DecoderHead
+from .finite_checks import can_look, raise_on_non_finite_logits
+from .generation_fastvlm import FastVLMGenerationMixin, raise_on_mismatch
+from .loading import CheckpointLoadingMixin, source_format
+from .modeling_fastvithd import CLIP_HEAD, FastViTHDModel
+from .outputs_fastvlm import (
+    CACHE_NAME,
+    FastVLMCausalLMOutputWithPast,
+    FastVLMImageFeatures,
+    FastVLMModelOutputWithPast,
+    cache_argument,
+    is_start,
+    one_cache,
+)
 
 
 class FastVLMMultiModalProjector(nn.Module):
@@ -98,7 +61,7 @@ class FastVLMPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = [CACHE_NAME]
     # In float16 only: the encoder's activations exceed its range.
     _keep_in_fp32_modules = ["vision_tower"]
     _supports_sdpa = True
@@ -125,18 +88,26 @@ class FastVLMPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
 class FastVLMModel(FastVLMPreTrainedModel):
     """Encoder, projector and decoder, without language modeling head. The decoder is any that `AutoModel` builds."""
 
+    known_strangers = (CLIP_HEAD, r"^lm_head\.")
+
     def __init__(self, config: FastVLMConfig):
         super().__init__(config)
         self.vision_tower = FastViTHDModel(config.vision_config)
+        # In here, a decoder's tensor is no stranger: loaders ask every part what may be left out of the whole.
+        self.vision_tower._keys_to_ignore_on_load_unexpected = []
         if self.vision_tower.projection is not None:
             # The CLIP head rides along for the encoder's own users; no loss of the VLM reaches it.
             self.vision_tower.projection.requires_grad_(False)
         self.multi_modal_projector = FastVLMMultiModalProjector(config)
         self.language_model = AutoModel.from_config(config.text_config)
+        if torch.get_default_dtype() == torch.float16:  # serving engines read this one alone, whatever the dtype
+            self._keep_in_fp32_modules_strict = self._keep_in_fp32_modules
         self.post_init()
 
     @can_return_tuple
-    def get_image_features(self, pixel_values: torch.Tensor, **kwargs) -> FastVLMImageFeatures:
+    def get_image_features(
+        self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> FastVLMImageFeatures:
         """
         Encode and project images.
 
@@ -150,10 +121,9 @@ class FastVLMModel(FastVLMPreTrainedModel):
         """
         encoded = self.vision_tower(pixel_values, return_dict=True, **kwargs)
         features = encoded.last_hidden_state.flatten(2).transpose(1, 2)  # (crops, tokens, channels)
-        dtype = self.multi_modal_projector.linear_2.bias.dtype if self.config.projector_bias else self.dtype
         return FastVLMImageFeatures(
             last_hidden_state=encoded.last_hidden_state,
-            pooler_output=self.multi_modal_projector(features.to(dtype)),
+            pooler_output=self.multi_modal_projector(features.to(self.dtype)),
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
@@ -191,7 +161,7 @@ class FastVLMModel(FastVLMPreTrainedModel):
         if prompt_length is not None:
             mask[:, prompt_length:] = False
         if not torch.compiler.is_compiling() and not mask.is_meta:
-            _raise_on_mismatch(int(mask.sum()), features)
+            raise_on_mismatch(int(mask.sum()), features)
         return inputs_embeds.masked_scatter(mask.unsqueeze(-1), features.to(inputs_embeds.device, inputs_embeds.dtype))
 
     def _others_wait_for_encoder(self) -> bool:
@@ -225,7 +195,8 @@ class FastVLMModel(FastVLMPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
-        **kwargs,
+        cache: Cache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> FastVLMModelOutputWithPast:
         """
         Args:
@@ -236,11 +207,15 @@ class FastVLMModel(FastVLMPreTrainedModel):
             inputs_embeds (`torch.Tensor` of shape `(batch, positions, hidden)`, *optional*): instead of `input_ids`.
             mm_encoder_outputs (`dict`, *optional*): `{"image": ...}` with the output of `get_image_features`, instead
                 of `pixel_values`, for images encoded ahead.
-            attention_mask, position_ids, past_key_values, **kwargs: as the decoder takes them.
+            cache, past_key_values (`Cache`, *optional*): the new and the old name of the keys and values of earlier
+                positions, both for any version of transformers; the output has the one of the version installed.
+            attention_mask, position_ids, **kwargs: as the decoder takes them.
 
         Raises:
             ValueError: if there are images and they do not match the placeholders.
+            FloatingPointError: if an image's features are not finite, while answering.
         """
+        cache = one_cache(past_key_values, cache)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either `input_ids` or `inputs_embeds`.")
         encoded = (mm_encoder_outputs or {}).get("image")
@@ -257,61 +232,35 @@ class FastVLMModel(FastVLMPreTrainedModel):
             assert features is not None
             prompt_length = encoded.get("prompt_length")
             inputs_embeds = self.insert_image_features(input_ids, inputs_embeds, features, prompt_length)
-        elif _is_start(past_key_values) and self._others_wait_for_encoder():
+        elif self._others_wait_for_encoder() and is_start(cache):
             inputs_embeds = inputs_embeds + 0 * self._encode_blank_image().sum()
 
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             return_dict=True,
+            **cache_argument(cache),
             **kwargs,
         )
-        return FastVLMModelOutputWithPast(
-            last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.get("past_key_values"),
-            hidden_states=outputs.get("hidden_states"),
-            attentions=outputs.get("attentions"),
-            image_hidden_states=features,
-        )
+        names = ("last_hidden_state", CACHE_NAME, "hidden_states", "attentions", "router_logits")
+        given = {name: outputs[name] for name in names if name in outputs}
+        return FastVLMModelOutputWithPast(**given, image_hidden_states=features)
 
 
-def _is_start(past_key_values: Cache | None) -> bool:
-    """Whether this is a prompt's beginning. Later, a placeholder's id can only be one that the decoder made up."""
-    return past_key_values is None or int(past_key_values.get_seq_length()) == 0
-
-
-def _raise_on_long_prompt(text_config: PretrainedConfig, positions: int) -> None:
-    rope = getattr(text_config, "rope_parameters", None) or {}
-    context = getattr(text_config, "max_position_embeddings", None)
-    if context is not None and positions > context * max(1, rope.get("factor") or 1):
-        raise ValueError(
-            f"The prompt has {positions} tokens, visual ones included, but the decoder's context is {context}. "
-            "Shorten the text, or lower the images' resolution or number of tiles."
-        )
-
-
-def _raise_on_mismatch(placeholders: int, features: torch.Tensor | None) -> None:
-    tokens = features.shape[:-1].numel() if features is not None else 0
-    if placeholders != tokens:
-        given = "no image was given"
-        if features is not None:
-            given = f"the images give {tokens} visual tokens"
-            given += f" ({features.shape[0]} crops of {features.shape[1]})" if features.ndim == 3 else ""
-        raise ValueError(f"The prompt has {placeholders} placeholder tokens, but {given}.")
-
-
-class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, GenerationMixin):
+class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, FastVLMGenerationMixin):
     """FastVLM with the language modeling head: answers prompts of text and images."""
 
+    known_strangers = (CLIP_HEAD,)
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
 
     def __init__(self, config: FastVLMConfig):
         super().__init__(config)
         self.model = FastVLMModel(config)
-        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.decoder_head = DecoderHead(self, config.text_config)
+        width, vocab_size = config.text_config.hidden_size, config.text_config.vocab_size
+        self.lm_head = nn.Linear(width, vocab_size, bias=self.decoder_head.has_bias)
         embedding = self.model.language_model.get_input_embeddings()
         # Decoders name their embedding differently.
         names = {module: name for name, module in self.named_modules()}
@@ -324,7 +273,9 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, GenerationMixin):
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.lm_head = new_embeddings
 
-    def get_image_features(self, pixel_values: torch.Tensor, **kwargs) -> FastVLMImageFeatures:
+    def get_image_features(
+        self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> FastVLMImageFeatures:
         """Encode and project images; see [`FastVLMModel.get_image_features`]."""
         return self.model.get_image_features(pixel_values, **kwargs)
 
@@ -340,7 +291,8 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
-        **kwargs,
+        cache: Cache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> FastVLMCausalLMOutputWithPast:
         """
         As [`FastVLMModel.forward`], and
@@ -355,138 +307,52 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, GenerationMixin):
             ValueError: if images and placeholders do not match, or, with `labels`, if there are placeholders without
                 image or the text is longer than the decoder's context (so does `generate`).
         """
+        cache = one_cache(past_key_values, cache)
         if labels is not None:
             has_images = pixel_values is not None or mm_encoder_outputs is not None
-            self._raise_on_bad_prompt(input_ids, inputs_embeds, has_images, past_key_values)
+            self.raise_on_bad_prompt(input_ids, inputs_embeds, has_images, cache)
+        # Asked before the decoder fills the cache, and in an order that costs no step of decoding anything.
+        prompt = input_ids if inputs_embeds is None else inputs_embeds
+        is_prefill = prompt is not None and prompt.shape[1] > 1 and can_look(prompt) and is_start(cache)
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             mm_encoder_outputs=mm_encoder_outputs,
+            cache=cache,
             return_dict=True,
             **kwargs,
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])  # (batch, kept positions, vocab)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(
-                logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
-            )
+        outputs.last_hidden_state = outputs.last_hidden_state[:, kept]  # (batch, kept positions, hidden)
+        head = self.decoder_head(outputs, labels=labels, attention_mask=attention_mask, **kwargs)
+        if is_prefill and not torch.is_grad_enabled():
+            raise_on_non_finite_logits(head.logits, self)
         return FastVLMCausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
+            loss=head.get("loss"),
+            logits=head.logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            aux_loss=head.get("aux_loss"),
             image_hidden_states=outputs.image_hidden_states,
+            **cache_argument(outputs.get(CACHE_NAME)),
         )
 
-    def _raise_on_bad_prompt(self, input_ids, inputs_embeds, has_images: bool, past_key_values: Cache | None) -> None:
-        """Refuse what would be answered wrongly in silence: placeholders without image, text past the context."""
-        if not _is_start(past_key_values) or torch.compiler.is_compiling():
-            return
-        prompt = input_ids if inputs_embeds is None else inputs_embeds
-        _raise_on_long_prompt(self.config.text_config, prompt.shape[1])
-        if inputs_embeds is None and not has_images:
-            _raise_on_mismatch(int(self.model.get_placeholder_mask(input_ids).sum()), None)
-
-    def adjust_generation_fn(self, *args, **kwargs) -> None:
-        # A checkpoint's generation file may name no stop token (the original) or the wrong one (upstream).
-        super().adjust_generation_fn(*args, **kwargs)
-        stops = self.config.text_config.eos_token_id
-        if stops is not None:
-            generation_config = self.generation_config
-            generation_config.eos_token_id = stops
-            if generation_config.pad_token_id is None:
-                generation_config.pad_token_id = stops[-1] if isinstance(stops, list) else stops
-
-    def prepare_inputs_for_generation(
-        self, input_ids, inputs_embeds=None, is_first_iteration: bool = False, **kwargs
-    ) -> dict[str, Any]:
-        # The assistant in assisted decoding is never told about its first iteration; its cache tells.
-        cache = kwargs.get("past_key_values")
-        is_first_iteration = is_first_iteration or (cache is not None and _is_start(cache))
-        inputs = super().prepare_inputs_for_generation(
-            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
-        )
-        if not is_first_iteration and kwargs.get("use_cache", True):
-            # transformers 5.16 knows `pixel_values` as an input of the prefill alone, but not this.
-            inputs.pop("mm_encoder_outputs", None)
-        elif inputs.get("mm_encoder_outputs") and kwargs.get("next_sequence_length") is not None:
-            image = inputs["mm_encoder_outputs"]["image"]
-            inputs["mm_encoder_outputs"] = self._after_cache(image, input_ids, kwargs["next_sequence_length"])
-        return inputs
-
-    def _after_cache(self, image: FastVLMImageFeatures, input_ids: torch.Tensor, new_positions: int) -> dict[str, Any]:
-        """A conversation that goes on from a cache may come with all its images: those in the cache are left out."""
-        mask = self.model.get_placeholder_mask(input_ids)
-        features = image.pooler_output
-        assert features is not None
-        if features.shape[:-1].numel() != int(mask.sum()):
-            return {"image": image}
-        is_new = mask.clone()
-        is_new[:, :-new_positions] = False
-        kept = features.reshape(-1, features.shape[-1])[is_new[mask]]  # (tokens, hidden)
-        return {"image": FastVLMImageFeatures(pooler_output=kept)} if len(kept) else {}
-
-    def _expand_inputs_for_generation(  # type: ignore[override]
-        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids=None, **model_kwargs
-    ):
-        """Encode the images once, then repeat each prompt's group of images along with the prompt."""
-        embeds = model_kwargs.get("inputs_embeds")
-        encoded = (model_kwargs.pop("mm_encoder_outputs", None) or {}).get("image")
-        pixel_values = model_kwargs.pop("pixel_values", None)
-        if encoded is None and pixel_values is not None:
-            encoded = self.get_image_features(pixel_values, return_dict=True)
-        self._raise_on_bad_prompt(input_ids, embeds, encoded is not None, model_kwargs.get("past_key_values"))
-        if encoded is not None:
-            features = encoded.pooler_output
-            if expand_size > 1:
-                ids = input_ids if embeds is None else None
-                mask = self.model.get_placeholder_mask(ids, embeds)
-                crops = (mask.sum(1) // features.shape[1]).tolist()
-                features = torch.cat([group.repeat(expand_size, 1, 1) for group in features.split(crops)])
-        length = input_ids.shape[1] if embeds is None else embeds.shape[1]
-        input_ids, model_kwargs = super()._expand_inputs_for_generation(
-            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
-        )
-        if encoded is not None:
-            image = FastVLMImageFeatures(pooler_output=features, prompt_length=length)
-            model_kwargs["mm_encoder_outputs"] = {"image": image}
-        return input_ids, model_kwargs
-
-    def _prefill(self, input_ids, generation_config, model_kwargs, *args, **kwargs):
-        """Prefill in chunks (`prefill_chunk_size`) cuts the prompt, visual tokens included, wherever a chunk ends."""
-        encoded = (model_kwargs.get("mm_encoder_outputs") or {}).get("image")
-        chunk_size = generation_config.prefill_chunk_size
-        if chunk_size is None or encoded is None or not _is_start(model_kwargs.get("past_key_values")):
-            return super()._prefill(input_ids, generation_config, model_kwargs, *args, **kwargs)
-        embeds = model_kwargs.pop("inputs_embeds", None)
-        if embeds is None:
-            embeds = self.get_input_embeddings()(input_ids)
-        ids = input_ids if input_ids.shape[1] == embeds.shape[1] else None
-        embeds = self.model.insert_image_features(ids, embeds, encoded.pooler_output)
-        whole = {name: model_kwargs.pop(name, None) for name in ("attention_mask", "position_ids")}
-        rest = {name: value for name, value in model_kwargs.items() if name != "mm_encoder_outputs"}
-        end = 0
-        for chunk in embeds.split(chunk_size, dim=1):
-            start, end = end, end + chunk.shape[1]
-            if whole["attention_mask"] is not None:
-                rest["attention_mask"] = whole["attention_mask"][:, :end]
-            if whole["position_ids"] is not None:
-                rest["position_ids"] = whole["position_ids"][..., start:end]
-            inputs = self.prepare_inputs_for_generation(
-                input_ids[:, start:end], inputs_embeds=chunk, is_first_iteration=True, **rest
-            )
-            outputs = self(**inputs, return_dict=True)
-            rest["past_key_values"] = outputs.past_key_values
-        model_kwargs.update({name: value for name, value in whole.items() if value is not None})
-        model_kwargs["past_key_values"] = outputs.past_key_values
-        return outputs
+    def adjust_generation_fn(
+        self, generation_config, from_auto_class, from_pipeline, pretrained_model_name_or_path, *args, **kwargs
+    ) -> None:
+        source = pretrained_model_name_or_path
+        super().adjust_generation_fn(generation_config, from_auto_class, from_pipeline, source, *args, **kwargs)
+        loaded, stops = self.generation_config, self.config.text_config.eos_token_id
+        # An original checkpoint's generation file names no stop token, an upstream one's the wrong one.
+        is_foreign = generation_config is None and source is not None and source_format(source, kwargs) != "own"
+        if stops is not None and (loaded.eos_token_id is None or is_foreign):
+            loaded.eos_token_id = stops
+        stops = loaded.eos_token_id
+        if stops is not None and loaded.pad_token_id is None:
+            loaded.pad_token_id = stops[-1] if isinstance(stops, list) else stops
 
 
 __all__ = [

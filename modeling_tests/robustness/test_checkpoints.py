@@ -1,0 +1,256 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""A damaged or hostile checkpoint folder is refused clearly, or loads as what its files hold, and as nothing else."""
+
+import functools
+import json
+import shutil
+import struct
+import tempfile
+from pathlib import Path
+
+import torch
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoProcessor
+
+from robustness.harness import Refused, attempt, fuzzed
+from robustness.strategies import NOT_A_DICTIONARY, ODD_VALUES, damaged_bytes, damaged_trees, to_json
+from tiny_models import write_tiny_checkpoint
+from transformers_fastvlm import AutoModelForVision2Seq, FastViTHDModel
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+@functools.cache
+def sound_folder() -> Path:
+    keep = tempfile.TemporaryDirectory(prefix="fastvlm-sound-")
+    sound_folder.keep = keep  # type: ignore[attr-defined]
+    return write_tiny_checkpoint(Path(keep.name))
+
+
+@functools.cache
+def sound_tensors() -> dict[str, torch.Tensor]:
+    return load_file(sound_folder() / WEIGHTS)
+
+
+def new_folder(inside: str) -> Path:
+    return Path(shutil.copytree(sound_folder(), Path(inside) / "checkpoint"))
+
+
+def load(folder: Path, *terms: str):
+    return attempt(
+        lambda: AutoModelForVision2Seq.from_pretrained(folder),
+        str(folder), *(path.name for path in folder.iterdir()), *terms,
+    )  # fmt: skip
+
+
+def assert_holds(model, tensors: dict[str, torch.Tensor]) -> None:
+    """The model has exactly these tensors."""
+    state = model.state_dict()
+    assert state.keys() == tensors.keys(), state.keys() ^ tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(state[name], tensor), name
+
+
+def split_safetensors(data: bytes) -> tuple[dict, bytes]:
+    (size,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + size]), data[8 + size :]
+
+
+@st.composite
+def damaged_weights(draw) -> bytes:
+    """A safetensors file whose header or length is wrong; the tensors' numbers are left alone."""
+    data = (sound_folder() / WEIGHTS).read_bytes()
+    header, body = split_safetensors(data)
+    how = draw(st.sampled_from(["length", "header", "entry", "cut", "more", "other", "empty"]))
+    if how == "length":
+        size = draw(st.sampled_from([0, 1, 7, len(data), 2**31, 2**63, 2**64 - 1]) | st.integers(0, len(data)))
+        return struct.pack("<Q", size) + data[8:]
+    if how == "cut":
+        return data[: draw(st.integers(0, len(data) - 1))]
+    if how == "more":
+        return data + draw(st.binary(min_size=1, max_size=16))
+    if how == "other":
+        return draw(st.sampled_from([b"PK\x03\x04", b"\x80\x04K\x01.", b"version https://git-lfs", b"<html>"]) | st.binary())
+    if how == "empty":
+        return struct.pack("<Q", 2) + b"{}"
+    if how == "header":
+        text = draw(damaged_bytes(st.just(json.dumps(header).encode())))
+        return struct.pack("<Q", len(text)) + text + body
+    name = draw(st.sampled_from(sorted(set(header) - {"__metadata__"})))
+    entry, _ = draw(damaged_trees(header[name]))
+    text = to_json(header | {name: entry}).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+@fuzzed(50, data=damaged_weights())
+def test_damaged_weights_are_refused_or_load_whole(data):
+    with tempfile.TemporaryDirectory() as inside:
+        folder = new_folder(inside)
+        (folder / WEIGHTS).write_bytes(data)
+        model = load(folder)
+        if not isinstance(model, Refused):
+            assert_holds(model, load_file(folder / WEIGHTS))
+            assert model.state_dict().keys() == sound_tensors().keys()
+
+
+@st.composite
+def changed_tensors(draw) -> tuple[dict[str, torch.Tensor], str, bool]:
+    """Tensors with one changed, what was done, and whether the checkpoint is still whole."""
+    tensors = dict(sound_tensors())
+    how = draw(st.sampled_from(["drop", "rename", "shape", "transpose", "empty", "add", "dtype", "integer", "prefix"]))
+    name = draw(st.sampled_from(sorted(tensors)))
+    tensor, whole = tensors[name], False
+    if how == "drop":
+        del tensors[name]
+    elif how == "rename":
+        del tensors[name]
+        tensors[draw(st.sampled_from([name + "_", name.upper(), "x." + name, name.replace("model", "modle"), "x"]))] = tensor
+    elif how == "shape":
+        tensors[name] = torch.cat([tensor, tensor]) if tensor.ndim else tensor[None]
+    elif how == "transpose":
+        tensors[name] = tensor.flatten() if tensor.ndim > 1 else tensor[None]
+    elif how == "empty":
+        tensors[name] = tensor.flatten()[:0]
+    elif how == "add":
+        tensors[draw(st.sampled_from(["x", "model.vision_tower.extra.weight", "model.language_model.layers.2.mlp.x", ""]))] = tensor
+    elif how == "dtype":
+        tensors[name], whole = tensor.to(draw(st.sampled_from([torch.float64, torch.bfloat16, torch.float16]))), True
+    elif how == "integer":
+        tensors[name] = tensor.to(draw(st.sampled_from([torch.int64, torch.int8, torch.bool])))
+    else:
+        tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    return tensors, f"{how} {name}", whole
+
+
+@fuzzed(50, changed=changed_tensors())
+def test_changed_tensors_are_refused_by_name(changed):
+    tensors, how, is_whole = changed
+    with tempfile.TemporaryDirectory() as inside:
+        folder = new_folder(inside)
+        (folder / WEIGHTS).unlink()
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        model = load(folder, how.split()[1])
+        if is_whole:
+            assert not isinstance(model, Refused), model
+            assert all(torch.allclose(model.state_dict()[name], tensor.float()) for name, tensor in tensors.items())
+        else:
+            assert isinstance(model, Refused), how
+            if not how.startswith("prefix"):
+                name = how.split()[1]
+                wanted = [name, *(set(tensors) - set(sound_tensors()))]
+                assert any(part and part in model.message for part in wanted), model.message
+
+
+PATHS = ["../model.safetensors", "/etc/hostname", "..", ".", "", "a/b.safetensors", "\0", "config.json", "x" * 300, "~"]
+
+
+@fuzzed(40, how=st.sampled_from(["path", "tree", "file", "missing", "swap", "none"]), data=st.data())
+def test_a_damaged_index_is_refused_or_loads_whole(how, data):
+    with tempfile.TemporaryDirectory() as inside:
+        folder = new_folder(inside)
+        (folder / WEIGHTS).rename(Path(inside) / WEIGHTS)  # what "../model.safetensors" points to
+        names = sorted(sound_tensors())
+        halves = names[::2], names[1::2]
+        for shard, half in zip(SHARDS, halves):
+            save_file({name: sound_tensors()[name] for name in half}, folder / shard, metadata={"format": "pt"})
+        index = {
+            "metadata": {"total_size": 1},
+            "weight_map": {name: shard for shard, half in zip(SHARDS, halves) for name in half},
+        }
+        name = data.draw(st.sampled_from(names))
+        if how == "path":
+            value = data.draw(st.sampled_from(PATHS) | ODD_VALUES)
+            for each in names if data.draw(st.booleans()) else [name]:
+                index["weight_map"][each] = value
+        elif how == "tree":
+            index, _ = data.draw(damaged_trees({"metadata": {}, "weight_map": dict(list(index["weight_map"].items())[:2])}))
+        elif how == "missing":
+            (folder / SHARDS[1]).unlink()
+        elif how == "swap":
+            index["weight_map"][name] = SHARDS[index["weight_map"][name] == SHARDS[0]]
+        text = data.draw(NOT_A_DICTIONARY) if how == "file" else to_json(index).encode()
+        (folder / INDEX).write_bytes(text)
+        model = load(folder, name, INDEX)
+        if not isinstance(model, Refused):
+            assert how in ("none", "swap", "tree"), how
+            assert_holds(model, sound_tensors())
+        else:
+            assert how != "none", model
+
+
+FILES = {
+    "config.json": lambda folder: AutoModelForVision2Seq.from_pretrained(folder),
+    "generation_config.json": lambda folder: AutoModelForVision2Seq.from_pretrained(folder),
+    "processor_config.json": AutoProcessor.from_pretrained,
+    "tokenizer_config.json": AutoProcessor.from_pretrained,
+    "tokenizer.json": AutoProcessor.from_pretrained,
+}
+
+
+@functools.cache
+def sound_answer():
+    return _answer(sound_folder())
+
+
+def _answer(folder: Path):
+    """What the processor of a folder makes of a prompt with an image, and the file names of it."""
+    from PIL import Image
+
+    processor = AutoProcessor.from_pretrained(folder)
+    image = Image.new("RGB", (20, 10), (200, 30, 10))
+    inputs = processor(images=image, text="the <image> user", return_tensors="pt")
+    return inputs["input_ids"].tolist(), inputs["pixel_values"].sum().item()
+
+
+@fuzzed(50, name=st.sampled_from(sorted(FILES)), data=st.data())
+def test_damaged_json_files_are_refused_by_name(name, data):
+    with tempfile.TemporaryDirectory() as inside:
+        folder = new_folder(inside)
+        path = folder / name
+        how = data.draw(st.sampled_from(["other", "bytes", "tree", "folder", "missing"]))
+        keys: list[str] = []
+        if how == "other":
+            path.write_bytes(data.draw(NOT_A_DICTIONARY))
+        elif how == "bytes":
+            path.write_bytes(data.draw(damaged_bytes(st.just(path.read_bytes()))))
+        elif how == "tree":
+            tree, done = data.draw(damaged_trees(json.loads(path.read_text()), 1))
+            keys = [str(key) for where, _ in done for key in where if isinstance(key, str)]
+            path.write_text(to_json(tree))
+        else:
+            path.unlink()
+            if how == "folder":
+                path.mkdir()
+        terms = [str(folder), *FILES, *keys]
+        if name.startswith(("config", "generation")):
+            model = attempt(lambda: FILES[name](folder), *terms)
+            if not isinstance(model, Refused):
+                assert_holds(model, sound_tensors())
+        else:
+            answer = attempt(lambda: _answer(folder), *terms)
+            if not isinstance(answer, Refused) and how in ("other", "folder"):
+                assert answer == sound_answer()
+
+
+@fuzzed(10, data=damaged_weights())
+def test_the_encoder_alone_is_refused_or_loads_whole(data):
+    with tempfile.TemporaryDirectory() as inside:
+        folder = new_folder(inside)
+        (folder / WEIGHTS).write_bytes(data)
+        encoder = attempt(lambda: FastViTHDModel.from_pretrained(folder), str(folder), WEIGHTS)
+        if not isinstance(encoder, Refused):
+            prefix = "model.vision_tower."
+            tensors = load_file(folder / WEIGHTS)
+            assert_holds(
+                encoder, {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+            )
+
+
+@fuzzed(20, source=ODD_VALUES | st.sampled_from(["no/such", "a/b/c", "\0", "x" * 500, "..", "-", "a--b", "https://x"]))
+def test_what_names_no_checkpoint_is_refused(source):
+    for load_it in (AutoModelForVision2Seq.from_pretrained, AutoProcessor.from_pretrained, AutoConfig.from_pretrained):
+        outcome = attempt(lambda load_it=load_it: load_it(source), str(source) or "empty")
+        assert isinstance(outcome, Refused), source

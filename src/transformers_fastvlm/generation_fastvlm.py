@@ -1,0 +1,234 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""What only `generate` needs: images encoded once and kept with their prompts, chunked prefill, refusals, stops."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationMixin, PretrainedConfig
+from transformers.utils import logging
+
+from .outputs_fastvlm import CACHE_NAME, FastVLMImageFeatures, is_start
+
+logger = logging.get_logger(__name__)
+
+
+def context_length(text_config: PretrainedConfig) -> int | None:
+    """Positions that a decoder can tell apart, `None` if there is no end to them."""
+    context = getattr(text_config, "max_position_embeddings", None)
+    if context is None:
+        return None
+    rope = getattr(text_config, "rope_parameters", None) or {}
+    factor = rope.get("factor") if isinstance(rope, dict) else None
+    return int(context * max(1, factor or 1))
+
+
+def raise_on_long_prompt(text_config: PretrainedConfig, positions: int) -> None:
+    """
+    Raises:
+        ValueError: if a prompt of so many positions does not fit in the decoder's context.
+    """
+    context = context_length(text_config)
+    if context is not None and positions > context:
+        raise ValueError(
+            f"The prompt has {positions} tokens, visual ones included, but the decoder's context is {context}. "
+            "Shorten the text, or lower the images' resolution or number of tiles."
+        )
+
+
+def raise_on_mismatch(placeholders: int, features: torch.Tensor | None) -> None:
+    """
+    Raises:
+        ValueError: if `features`, of shape `(crops, tokens, hidden)` or `(tokens, hidden)`, are not as many visual
+            tokens as there are placeholders.
+    """
+    tokens = features.shape[:-1].numel() if features is not None else 0
+    if placeholders != tokens:
+        given = "no image was given"
+        if features is not None:
+            given = f"the images give {tokens} visual tokens"
+            given += f" ({features.shape[0]} crops of {features.shape[1]})" if features.ndim == 3 else ""
+        raise ValueError(f"The prompt has {placeholders} placeholder tokens, but {given}.")
+
+
+def raise_on_right_padding(attention_mask: Any) -> None:
+    """
+    Raises:
+        ValueError: if a row of a `(batch, positions)` mask ends in padding, after which a decoder would go on.
+    """
+    if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim != 2 or attention_mask.shape[1] == 0:
+        return
+    padded = (attention_mask[:, -1] == 0).nonzero().flatten().tolist()
+    if padded:
+        raise ValueError(
+            f"The prompts in rows {padded} end in padding, so that their answers would be continuations of padding. "
+            "Pad on the left: `processor.tokenizer.padding_side = 'left'`."
+        )
+
+
+class FastVLMGenerationMixin(GenerationMixin):
+    """`generate` for [`FastVLMForConditionalGeneration`], before whose other bases it goes."""
+
+    def raise_on_bad_prompt(self, input_ids, inputs_embeds, has_images: bool, cache: Any) -> None:
+        """Refuse what would be answered wrongly in silence: placeholders without image, text past the context."""
+        if torch.compiler.is_compiling() or not is_start(cache):
+            return
+        prompt = input_ids if inputs_embeds is None else inputs_embeds
+        raise_on_long_prompt(self.config.text_config, prompt.shape[1])  # type: ignore[attr-defined]
+        if inputs_embeds is None and not has_images:
+            raise_on_mismatch(int(self.model.get_placeholder_mask(input_ids).sum()), None)  # type: ignore[attr-defined]
+
+    def prepare_inputs_for_generation(
+        self, input_ids, inputs_embeds=None, is_first_iteration: bool = False, **kwargs
+    ) -> dict[str, Any]:
+        # The assistant in assisted decoding is never told about its first iteration; its cache tells.
+        cache = kwargs.get(CACHE_NAME)
+        is_first_iteration = is_first_iteration or (cache is not None and is_start(cache))
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
+        )
+        if not is_first_iteration and kwargs.get("use_cache", True):
+            # transformers 5.16 knows `pixel_values` as an input of the prefill alone, but not this.
+            inputs.pop("mm_encoder_outputs", None)
+        elif inputs.get("mm_encoder_outputs") and kwargs.get("next_sequence_length") is not None:
+            image = inputs["mm_encoder_outputs"]["image"]
+            inputs["mm_encoder_outputs"] = self._after_cache(image, input_ids, kwargs["next_sequence_length"])
+        return inputs
+
+    def _after_cache(self, image: FastVLMImageFeatures, input_ids: torch.Tensor, new_positions: int) -> dict[str, Any]:
+        """A conversation that goes on from a cache may come with all its images: those in the cache are left out."""
+        mask = self.model.get_placeholder_mask(input_ids)  # type: ignore[attr-defined]
+        features = image.pooler_output
+        assert features is not None
+        if features.shape[:-1].numel() != int(mask.sum()):
+            return {"image": image}
+        is_new = mask.clone()
+        is_new[:, :-new_positions] = False
+        kept = features.reshape(-1, features.shape[-1])[is_new[mask]]  # (tokens, hidden)
+        return {"image": FastVLMImageFeatures(pooler_output=kept)} if len(kept) else {}
+
+    def _expand_inputs_for_generation(  # type: ignore[override]
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids=None, **model_kwargs
+    ):
+        """Encode the images once, then repeat each prompt's group of images along with the prompt."""
+        embeds = model_kwargs.get("inputs_embeds")
+        encoded = (model_kwargs.pop("mm_encoder_outputs", None) or {}).get("image")
+        pixel_values = model_kwargs.pop("pixel_values", None)
+        raise_on_right_padding(model_kwargs.get("attention_mask"))
+        self.raise_on_bad_prompt(
+            input_ids, embeds, encoded is not None or pixel_values is not None, model_kwargs.get(CACHE_NAME)
+        )
+        if encoded is None and pixel_values is not None:
+            encoded = self.get_image_features(pixel_values, return_dict=True)  # type: ignore[attr-defined]
+        if encoded is not None:
+            features = encoded.pooler_output
+            if expand_size > 1:
+                ids = input_ids if embeds is None else None
+                mask = self.model.get_placeholder_mask(ids, embeds)  # type: ignore[attr-defined]
+                crops = (mask.sum(1) // features.shape[1]).tolist()
+                features = torch.cat([group.repeat(expand_size, 1, 1) for group in features.split(crops)])
+        length = input_ids.shape[1] if embeds is None else embeds.shape[1]
+        input_ids, model_kwargs = super()._expand_inputs_for_generation(
+            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
+        )
+        if encoded is not None:
+            image = FastVLMImageFeatures(pooler_output=features, prompt_length=length)
+            model_kwargs["mm_encoder_outputs"] = {"image": image}
+        return input_ids, model_kwargs
+
+    def _prepare_generated_length(self, generation_config, *args, **kwargs):
+        """Ends decoding where the decoder's context ends."""
+        generation_config = super()._prepare_generated_length(generation_config, *args, **kwargs)
+        context = context_length(self.config.text_config)  # type: ignore[attr-defined]
+        if context is None:
+            return generation_config
+        if kwargs["model_input_name"] == "inputs_embeds":  # not counted in `max_length` then
+            context -= kwargs["inputs_tensor"].shape[1] - kwargs["input_ids_length"]
+        if generation_config.max_length > context:
+            _say_that_context_ends(self.config.text_config)  # type: ignore[attr-defined]
+            generation_config.max_length = context
+        return generation_config
+
+    def _prefill(self, input_ids, generation_config, model_kwargs, *args, **kwargs):
+        """Prefill in chunks (`prefill_chunk_size`) cuts the prompt, visual tokens included, wherever a chunk ends."""
+        encoded = (model_kwargs.get("mm_encoder_outputs") or {}).get("image")
+        chunk_size = generation_config.prefill_chunk_size
+        if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
+            raise ValueError(f"`prefill_chunk_size` is a number of tokens, at least 1, not {chunk_size!r}.")
+        if chunk_size is None or encoded is None or not is_start(model_kwargs.get(CACHE_NAME)):
+            return super()._prefill(input_ids, generation_config, model_kwargs, *args, **kwargs)
+        embeds = model_kwargs.pop("inputs_embeds", None)
+        if embeds is None:
+            embeds = self.get_input_embeddings()(input_ids)  # type: ignore[attr-defined]
+        ids = input_ids if input_ids.shape[1] == embeds.shape[1] else None
+        embeds = self.model.insert_image_features(ids, embeds, encoded.pooler_output)  # type: ignore[attr-defined]
+        whole = {name: model_kwargs.pop(name, None) for name in ("attention_mask", "position_ids")}
+        rest = {name: value for name, value in model_kwargs.items() if name != "mm_encoder_outputs"}
+        end = 0
+        for chunk in embeds.split(chunk_size, dim=1):
+            start, end = end, end + chunk.shape[1]
+            if whole["attention_mask"] is not None:
+                rest["attention_mask"] = whole["attention_mask"][:, :end]
+            if whole["position_ids"] is not None:
+                rest["position_ids"] = whole["position_ids"][..., start:end]
+            inputs = self.prepare_inputs_for_generation(
+                input_ids[:, start:end], inputs_embeds=chunk, is_first_iteration=True, **rest
+            )
+            outputs = self(**inputs, return_dict=True)  # type: ignore[operator]
+            rest[CACHE_NAME] = outputs[CACHE_NAME]
+        model_kwargs.update({name: value for name, value in whole.items() if value is not None})
+        model_kwargs[CACHE_NAME] = outputs[CACHE_NAME]
+        return outputs
+
+    def generate_batch(self, inputs, *args, **kwargs):
+        """Continuous batching, of prompts without images. As in transformers, and
+
+        Raises:
+            ValueError: if a prompt has placeholder tokens, for whose images it has no way in, or is longer than the
+                decoder's context.
+        """
+        for prompt in inputs:  # its own loop would only log what its requests raise
+            self._raise_on_bad_request(prompt)
+        return super().generate_batch(inputs, *args, **kwargs)
+
+    def init_continuous_batching(self, *args, **kwargs):
+        """A manager of continuous batching whose requests are checked as those of `generate_batch` are."""
+        manager = super().init_continuous_batching(*args, **kwargs)
+        checked = self._checked(manager.add_request, manager.generation_config.max_new_tokens)
+        manager.add_request = checked  # type: ignore[method-assign]
+        return manager
+
+    def _checked(self, add_request: Callable, default_new_tokens: int | None) -> Callable:
+        text_config = self.config.text_config  # type: ignore[attr-defined]
+
+        def add_checked_request(input_ids, request_id=None, max_new_tokens=None, *args, **kwargs):
+            self._raise_on_bad_request(input_ids)
+            wanted = default_new_tokens if max_new_tokens is None else max_new_tokens
+            context = context_length(text_config)
+            if context is not None and (wanted is None or len(input_ids) + wanted > context):
+                if wanted is not None:
+                    _say_that_context_ends(text_config)
+                wanted = context - len(input_ids)
+            return add_request(input_ids, request_id, wanted, *args, **kwargs)
+
+        return add_checked_request
+
+    def _raise_on_bad_request(self, input_ids: Sequence[int]) -> None:
+        raise_on_long_prompt(self.config.text_config, len(input_ids))  # type: ignore[attr-defined]
+        placeholders = list(input_ids).count(self.config.image_token_id)  # type: ignore[attr-defined]
+        if placeholders:
+            raise ValueError(
+                f"The prompt has {placeholders} placeholder tokens, but continuous batching takes no images: use "
+                "`generate`."
+            )
+
+
+def _say_that_context_ends(text_config: PretrainedConfig) -> None:
+    logger.warning_once(
+        f"More tokens are asked for than fit in the decoder's context of {context_length(text_config)}, prompt "
+        "included: decoding stops where that ends."
+    )
+
+
+__all__ = ["FastVLMGenerationMixin"]
