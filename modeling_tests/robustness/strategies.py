@@ -327,25 +327,41 @@ def leaves(tree: Any, path: tuple = ()) -> list[tuple]:
     return [*([path] if path else []), *(leaf for key, value in inner for leaf in leaves(value, (*path, key)))]
 
 
+@dataclass
+class Damaged:
+    """Nested dictionaries and lists, and what was done to them: paths, and the values put there."""
+
+    tree: Any
+    done: list[tuple[tuple, Any]]
+
+    def __repr__(self) -> str:
+        return f"Damaged({self.done})"
+
+    @property
+    def names(self) -> list[str]:
+        """The keys on the way to what was changed."""
+        return [key for path, _ in self.done for key in path if isinstance(key, str)]
+
+
 @st.composite
-def damaged_trees(draw, tree: Any, changes: int = 2) -> tuple[Any, list]:
-    """A copy of nested dictionaries and lists with one or two entries replaced or left out, and what was done."""
-    tree, done = copy.deepcopy(tree), []
+def damaged_trees(draw, tree: Any, changes: int = 2) -> Damaged:
+    """A copy of nested dictionaries and lists with one or two entries replaced or left out."""
+    damaged = Damaged(copy.deepcopy(tree), [])
     for _ in range(draw(st.integers(1, changes))):
-        paths = leaves(tree)
+        paths = leaves(damaged.tree)
         if not paths:
             break
         path = draw(st.sampled_from(paths))
-        place = tree
+        place = damaged.tree
         for key in path[:-1]:
             place = place[key]
         value = draw(st.one_of(st.just("DELETE"), ODD_VALUES, ODD_VALUES))
         if isinstance(value, str) and value == "DELETE":
             del place[path[-1]]
         else:
-            place[path[-1]] = value
-        done.append((path, value))
-    return tree, done
+            place[path[-1]] = copy.deepcopy(value)  # the next change may be one of it
+        damaged.done.append((path, value))
+    return damaged
 
 
 def to_json(tree: Any) -> str:
