@@ -12,10 +12,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from transformers import AutoProcessor
 from transformers.utils import is_torchvision_available
 
 from robustness.oracles import copied, same
 from robustness.tiny import new_processor, used_model
+from tiny_models import write_tiny_checkpoint
+from transformers_fastvlm import FastVLMForConditionalGeneration
 from transformers_fastvlm.image_processing_fastvlm import FastVLMImageProcessor
 
 THREADS = 8
@@ -123,6 +126,15 @@ def test_one_encoder_for_images_of_different_sizes(dtype):
     assert_as_alone(work, list(range(40)))
 
 
+WAYS = [
+    {},
+    {"num_beams": 2},
+    {"use_cache": False},
+    {"prefill_chunk_size": 3},
+    {"num_beams": 3, "num_return_sequences": 2},
+]
+
+
 def test_one_model_generates_for_all():
     model = used_model()
     token = model.config.image_token_id
@@ -139,16 +151,27 @@ def test_one_model_generates_for_all():
         }
         if sum(rows):
             inputs["pixel_values"] = pixels(chance, sum(rows), side)
-        way = chance.choice(
-            [
-                {},
-                {"num_beams": 2},
-                {"use_cache": False},
-                {"prefill_chunk_size": 3},
-                {"num_beams": 3, "num_return_sequences": 2},
-            ]
-        )
         arguments = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0, "max_new_tokens": 3}
-        return model.generate(**inputs, **arguments, **way)
+        return model.generate(**inputs, **arguments, **chance.choice(WAYS))
+
+    assert_as_alone(work, list(range(40)))
+
+
+def test_one_checkpoint_answers_and_encodes_for_all(tmp_path):
+    folder = write_tiny_checkpoint(tmp_path)
+    processor = AutoProcessor.from_pretrained(folder)
+    model = FastVLMForConditionalGeneration.from_pretrained(folder).eval()
+
+    def work(seed: int) -> torch.Tensor | list[str]:
+        chance = random.Random(seed)
+        images = [[picture(chance) for _ in range(chance.randint(1, 2))] for _ in range(chance.randint(1, 3))]
+        text = ["the user " * chance.randint(1, 9) + "<image>" * len(row) for row in images]
+        options = chance.choice([{}, {"size": 64}, {"size": 192}, {"do_tile": True, "size": 64}])
+        inputs = processor(images=images, text=text, padding=True, return_tensors="pt", **options)
+        if chance.random() < 0.3:
+            with torch.no_grad():
+                return model.get_image_features(inputs["pixel_values"]).pooler_output
+        answers = model.generate(**inputs, do_sample=False, max_new_tokens=3, **chance.choice(WAYS))
+        return processor.batch_decode(answers)
 
     assert_as_alone(work, list(range(40)))
