@@ -14,7 +14,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,31 +38,37 @@ PACKAGE = str(Path(transformers_fastvlm.__file__).parent) + os.sep
 VALIDATION = os.sep.join(["huggingface_hub", "dataclasses.py"])
 
 
-def fuzzed(quick: int, **strategies: SearchStrategy) -> Callable[[Callable[..., None]], Callable[[int], None]]:
-    """Make a quick and a long test of a property.
+def fuzzed(
+    quick: int, how: Sequence[str] = (), **strategies: SearchStrategy
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make quick and long tests of a property.
 
     Args:
-        quick (`int`): examples of the quick test.
-        **strategies: one per argument of the property.
+        quick (`int`): examples of a quick test.
+        how (`Sequence[str]`): ways to try it in, which it is given one by one as `how`; each is a test of its own.
+        **strategies: one per other argument of the property.
     """
+    ways = [(way, {"how": way}) for way in how] or [("", {})]
+    long = pytest.mark.slow
+    cases = [pytest.param(quick, True, fixed, id=f"quick {way}".strip()) for way, fixed in ways]
+    share = max(1, LONG_EXAMPLES // len(ways))
+    cases += [pytest.param(share, False, fixed, id=f"long {way}".strip(), marks=long) for way, fixed in ways]
 
-    def decorate(check: Callable[..., None]) -> Callable[[int], None]:
-        @pytest.mark.parametrize(
-            "examples",
-            [pytest.param(quick, id="quick"), pytest.param(LONG_EXAMPLES, id="long", marks=pytest.mark.slow)],
-        )
-        def test(examples: int) -> None:
-            is_quick = examples == quick
+    def decorate(check: Callable[..., None]) -> Callable[..., None]:
+        @pytest.mark.parametrize(("examples", "is_quick", "fixed"), cases)
+        def test(examples: int, is_quick: bool, fixed: dict[str, str]) -> None:
+            def checked(**drawn: Any) -> None:
+                check(**fixed, **drawn)
+
             profile = settings(
                 max_examples=examples,
                 derandomize=is_quick,
                 database=None,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
-                phases=[Phase.explicit, Phase.generate, Phase.shrink],
-                print_blob=True,
+                phases=[Phase.generate, Phase.shrink],
             )
-            run = profile(given(**strategies)(check))
+            run = profile(given(**strategies)(checked))
             if is_quick:
                 run()
             else:
@@ -70,7 +76,6 @@ def fuzzed(quick: int, **strategies: SearchStrategy) -> Callable[[Callable[..., 
                 seed(LONG_SEED)(run)()
 
         test.__name__, test.__doc__ = check.__name__, check.__doc__
-        test.check, test.strategies = check, strategies  # type: ignore[attr-defined]
         return test
 
     return decorate

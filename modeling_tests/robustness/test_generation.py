@@ -193,12 +193,12 @@ MAY_BE_MEANT = {"images of 0..255", "mask with a hole", "mask of twos"}
 
 
 @fuzzed(
-    70,
+    3,
+    how=BREAKS,
     rows=st.lists(token_rows(), min_size=1, max_size=3).filter(lambda rows: any(images for _, images in rows)),
-    how=st.sampled_from(BREAKS),
     seed=st.integers(0, 9),
 )
-def test_inputs_that_do_not_fit_are_refused(rows, how, seed):
+def test_inputs_that_do_not_fit_are_refused(how, rows, seed):
     pixels = pixels_for(sum(images for _, images in rows), seed)
     inputs = broken(how, rows, pixels)
     if how == "placeholders of one row in another" and len(rows) == 1:
@@ -217,7 +217,7 @@ GENERATE_OPTIONS = {
     "max_new_tokens": st.sampled_from([1, 3, 0, -1, None]),
     "max_length": st.sampled_from([1, 5, 40, 0, -1, None]),
     "min_new_tokens": st.sampled_from([0, 2, 100, -1]),
-    "num_beams": st.sampled_from([1, 2, 0, -1]),
+    "num_beams": st.sampled_from([1, 2]),
     "num_return_sequences": st.sampled_from([1, 2, 0, -1]),
     "do_sample": st.booleans(),
     "temperature": st.sampled_from([1.0, 0.0, -1.0, None, 0.1]),
@@ -266,12 +266,12 @@ def test_options_mean_the_same_to_a_used_and_a_new_model(row, chosen, seed):
 
 
 @fuzzed(
-    30,
+    3,
+    how=[how for how in BREAKS if "mask" not in how],
     rows=st.lists(token_rows(), min_size=1, max_size=2).filter(lambda rows: any(images for _, images in rows)),
-    how=st.sampled_from([how for how in BREAKS if "mask" not in how]),
     with_labels=st.booleans(),
 )
-def test_a_forward_pass_refuses_what_does_not_fit(rows, how, with_labels):
+def test_a_forward_pass_refuses_what_does_not_fit(how, rows, with_labels):
     if how == "placeholders of one row in another" and len(rows) == 1:
         return
     inputs = broken(how, rows, pixels_for(sum(images for _, images in rows), 0))
