@@ -125,7 +125,7 @@ class FastVLMImageProcessorMixin:
     max_padded_pixels = 2**32
 
     def __init__(self, **kwargs: Unpack[FastVLMImageProcessorKwargs]):
-        options = _with_crop_size(self._checked(kwargs))
+        options = _with_crop_size(self.checked(kwargs))
         if options.get("crop_size") is not None and options.get("size") is None:
             crop = square_side(options["crop_size"], "crop_size")
             if crop != square_side(self.size):
@@ -181,7 +181,7 @@ class FastVLMImageProcessorMixin:
             OSError: if a file cannot be read or downloaded, see [`read_image`]; the message names it.
         """
         refuse_unknown(kwargs, {*self.valid_kwargs.__annotations__, "image_like_kwargs"}, type(self).__name__)
-        return super().preprocess(images, *args, **_with_crop_size(self._checked(kwargs)))  # type: ignore[misc]
+        return super().preprocess(images, *args, **_with_crop_size(self.checked(kwargs)))  # type: ignore[misc]
 
     def fetch_images(self, image_url_or_urls):
         """Read what stands for images: paths, URLs, base64 texts and bytes, in lists nested to any depth."""
@@ -206,7 +206,7 @@ class FastVLMImageProcessorMixin:
         return square_side(options["crop_size"] if options["do_center_crop"] else options["size"])
 
     @classmethod
-    def _checked(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def checked(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options that are given, whole numbers as the floating-point ones that some have to be."""
         known = cls.valid_kwargs.__annotations__
         refuse_misspelt(options, known)
@@ -229,7 +229,7 @@ class FastVLMImageProcessorMixin:
     def _options(self, images_kwargs: dict | None) -> dict[str, Any]:
         own = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
         given = {name: value for name, value in (images_kwargs or {}).items() if name in own}
-        return own | _with_crop_size(self._checked(given))
+        return own | _with_crop_size(self.checked(given))
 
     def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:
         if kwargs.get("pad_size") is not None:

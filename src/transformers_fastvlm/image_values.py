@@ -155,8 +155,8 @@ def to_one_range(images: Sequence[AnyImage]) -> tuple[list[AnyImage], list[bool]
     floating = [whole for whole in images if is_floating(whole)]
     factors = [pixel_factor(str(whole.dtype).removeprefix("torch."), *_extremes(whole)) for whole in floating]
     factor = min(factors, default=1.0)
-    for whole, own in zip(floating, factors):
-        if own != factor and not _is_whole(whole):
+    for image, own in zip(floating, factors):
+        if own != factor and not _is_whole(image):
             raise ValueError(
                 "Among the floating-point images of one call, some lie in 0..1 and others in 0..255, so that their "
                 "range is not known: give them in one range, or as uint8."
