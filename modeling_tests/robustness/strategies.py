@@ -6,7 +6,6 @@ import copy
 import io
 import json
 import math
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,14 +45,11 @@ def sizes(draw) -> tuple[int, int]:
     return (short, long) if draw(st.booleans()) else (long, short)
 
 
-@dataclass
 class Picture:
     """An image as it is given, and its RGB levels, (height, width, 3) in uint8."""
 
-    image: Any
-    levels: np.ndarray
-    form: str
-    options: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, image: Any, levels: np.ndarray, form: str, options: dict[str, Any] | None = None):
+        self.image, self.levels, self.form, self.options = image, levels, form, options or {}
 
     def __repr__(self) -> str:
         return f"Picture({self.form}, {'×'.join(map(str, self.levels.shape[:2]))}, {self.options})"
@@ -310,12 +306,11 @@ SOUND_TEXT_OPTIONS = st.fixed_dictionaries(
 )
 
 
-@dataclass
 class Labelled:
     """A large value, and in a few words what is wrong with it."""
 
-    value: Any
-    label: str
+    def __init__(self, value: Any, label: str):
+        self.value, self.label = value, label
 
     def __repr__(self) -> str:
         return f"Labelled({self.label})"
@@ -327,12 +322,12 @@ def leaves(tree: Any, path: tuple = ()) -> list[tuple]:
     return [*([path] if path else []), *(leaf for key, value in inner for leaf in leaves(value, (*path, key)))]
 
 
-@dataclass
 class Damaged:
     """Nested dictionaries and lists, and what was done to them: paths, and the values put there."""
 
-    tree: Any
-    done: list[tuple[tuple, Any]]
+    def __init__(self, tree: Any):
+        self.tree = copy.deepcopy(tree)
+        self.done: list[tuple[tuple, Any]] = []
 
     def __repr__(self) -> str:
         return f"Damaged({self.done})"
@@ -346,7 +341,7 @@ class Damaged:
 @st.composite
 def damaged_trees(draw, tree: Any, changes: int = 2) -> Damaged:
     """A copy of nested dictionaries and lists with one or two entries replaced or left out."""
-    damaged = Damaged(copy.deepcopy(tree), [])
+    damaged = Damaged(tree)
     for _ in range(draw(st.integers(1, changes))):
         paths = leaves(damaged.tree)
         if not paths:
