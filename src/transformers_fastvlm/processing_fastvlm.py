@@ -36,6 +36,7 @@ from .processor_options import (
     check_settings,
     check_text,
 )
+from .template_bounds import check_template
 from .tokenizer_loading import TokenizerTakingTurns, load_tokenizer, refuse_damaged
 
 _END_OF_TURN = "<|im_end|>"
@@ -245,6 +246,11 @@ class FastVLMProcessor(ProcessorMixin):
         refuse_misspelt(kwargs, PROCESSING_OPTIONS | _TEMPLATE_OPTIONS)
         check_call_options(self.tokenizer, {n: v for n, v in (processor_kwargs or {}).items() if n != "images"})
         template = self._template(chat_template)
+        if template != CHAT_TEMPLATE:
+            conversations = conversation if is_batch else [conversation]
+            if hasattr(self, "_normalize_conversations"):
+                conversations, _ = self._normalize_conversations(conversation)
+            check_template(template, conversations, **{**self.tokenizer.special_tokens_map, **kwargs})
         # transformers would take a variable that the template leaves alone for an option.
         kwargs = {
             name: value
