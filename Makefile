@@ -47,7 +47,7 @@ format: .venv/ready
 .venv-floor/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-floor
 	.venv-floor/bin/python -m pip install --quiet --upgrade pip
-	.venv-floor/bin/python -m pip install --quiet "torch==2.13.0" "transformers==5.16.1" pytest pytest-xdist -e .
+	.venv-floor/bin/python -m pip install --quiet "torch==2.13.0" "transformers==5.16.1" hypothesis pytest pytest-xdist -e .
 	touch $@
 
 clean:
