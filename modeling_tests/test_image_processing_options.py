@@ -4,6 +4,7 @@
 
 import json
 import re
+from typing import get_type_hints
 
 import numpy as np
 import PIL.Image
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from helpers_images import backends, needs_torchvision, random_pixels, to_bytes
+from transformers_fastvlm.image_processing_base import FastVLMImageProcessorKwargs
 from transformers_fastvlm.image_processing_fastvlm import FastVLMImageProcessor
 from transformers_fastvlm.image_processing_pil_fastvlm import FastVLMImageProcessorPil
 
@@ -216,3 +218,7 @@ def test_what_others_pass_to_every_part_of_a_checkpoint(tmp_path):
 def test_the_bound_for_crops_rises_with_that_for_padding():
     assert FastVLMImageProcessorPil(size=9000, max_padded_pixels=2**33)
     assert FastVLMImageProcessorPil(size=1024, max_padded_pixels=10)  # a low one is for images alone
+
+
+def test_types_of_options_can_be_looked_up():
+    assert get_type_hints(FastVLMImageProcessorKwargs).keys() == FastVLMImageProcessorKwargs.__annotations__.keys()

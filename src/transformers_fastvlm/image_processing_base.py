@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import PIL.Image
+import torch  # noqa: F401  # where type hints of inherited options are looked up
 from huggingface_hub.dataclasses import validate_typed_dict
 from huggingface_hub.errors import StrictDataclassError
 from transformers.image_processing_utils import BatchFeature
