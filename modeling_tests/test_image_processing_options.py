@@ -4,13 +4,16 @@
 
 import json
 import re
+from typing import get_type_hints
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 
-from helpers_images import backends, random_pixels, to_bytes
+from helpers_images import backends, needs_torchvision, random_pixels, to_bytes
+from transformers_fastvlm.image_processing_base import FastVLMImageProcessorKwargs
+from transformers_fastvlm.image_processing_fastvlm import FastVLMImageProcessor
 from transformers_fastvlm.image_processing_pil_fastvlm import FastVLMImageProcessorPil
 
 
@@ -124,6 +127,24 @@ def test_values_that_an_option_cannot_have(processor_class, tmp_path, options, m
         processor_class.from_pretrained(tmp_path)
 
 
+@needs_torchvision
+@pytest.mark.parametrize("resample", sorted({*PIL.Image.Resampling} - {0, 1, 2, 3}))
+def test_filters_that_torchvision_has_not(resample):
+    message = r"`resample` .* is none that FastVLMImageProcessor has: 0 \(nearest\), 1 \(lanczos\)"
+    with pytest.raises(ValueError, match=message):
+        FastVLMImageProcessor(resample=resample)
+    with pytest.raises(ValueError, match=message):
+        FastVLMImageProcessor(size=64)(PIL.Image.new("RGB", (40, 30)), resample=resample)
+
+
+@backends
+def test_two_channels_need_to_be_converted(processor_class):
+    pixels = random_pixels(30, 40, 2)
+    assert processor_class(size=64)(pixels)
+    with pytest.raises(ValueError, match="2 channels can only be used with `do_convert_rgb=True`"):
+        processor_class(size=64)(pixels, do_convert_rgb=False)
+
+
 @backends
 def test_null_is_the_default(processor_class, tmp_path):
     image = PIL.Image.fromarray(random_pixels(30, 70))
@@ -197,3 +218,7 @@ def test_what_others_pass_to_every_part_of_a_checkpoint(tmp_path):
 def test_the_bound_for_crops_rises_with_that_for_padding():
     assert FastVLMImageProcessorPil(size=9000, max_padded_pixels=2**33)
     assert FastVLMImageProcessorPil(size=1024, max_padded_pixels=10)  # a low one is for images alone
+
+
+def test_types_of_options_can_be_looked_up():
+    assert get_type_hints(FastVLMImageProcessorKwargs).keys() == FastVLMImageProcessorKwargs.__annotations__.keys()
