@@ -11,13 +11,14 @@ The bundled checkpoint cannot describe: without arguments it says what is printe
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
 from transformers import AutoProcessor
 
 from transformers_fastvlm import AutoModelForVision2Seq
+from transformers_fastvlm.files import write_text
+from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line, require_writable
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"}
@@ -44,20 +45,30 @@ def main() -> None:
     parser.add_argument("--model", default=str(BUNDLED), help="folder or Hub id of any FastVLM checkpoint")
     parser.add_argument("--folder", type=Path, default=BUNDLED / "images")
     parser.add_argument("--prompt", default="What does it say?")
-    parser.add_argument("--output", type=argparse.FileType("w", encoding="utf-8"), default=sys.stdout)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--output", type=Path, help="by default they are printed")
+    parser.add_argument("--batch-size", type=at_least(1), default=8)
+    parser.add_argument("--max-new-tokens", type=at_least(1), default=64)
     arguments = parser.parse_args()
+    if arguments.output is not None:
+        require_writable(arguments.output, "--output")
+    images = sorted(path for path in arguments.folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not images:
+        raise ValueError(f"There are no images in {arguments.folder}.")
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForVision2Seq.from_pretrained(arguments.model).to(device).eval()
     processor = AutoProcessor.from_pretrained(arguments.model)
-    images = sorted(path for path in arguments.folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    lines = []
     for start in range(0, len(images), arguments.batch_size):
         batch = images[start : start + arguments.batch_size]
         for image, text in zip(batch, captions(model, processor, batch, arguments.prompt, arguments.max_new_tokens)):
-            print(json.dumps({"file_name": image.name, "text": text}, ensure_ascii=False), file=arguments.output)
+            lines.append(json.dumps({"file_name": image.name, "text": text}, ensure_ascii=False))
+            if arguments.output is None:
+                print(lines[-1], flush=True)
+    if arguments.output is not None:
+        write_text(arguments.output, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

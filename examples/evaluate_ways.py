@@ -15,6 +15,7 @@ from pathlib import Path
 from transformers_fastvlm.evaluation import EvaluationConfig, ModelOptions, run_evaluation
 from transformers_fastvlm.evaluation.comparison import differences
 from transformers_fastvlm.evaluation.runner import quieten_harness
+from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 TASKS = "tiny_reading,tiny_counting,tiny_colours,tiny_digits,tiny_matching,tiny_retrieval"
@@ -36,8 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(BUNDLED), help="folder or Hub id of any FastVLM checkpoint")
     parser.add_argument("--tasks", default=TASKS)
-    parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--limit", type=int, help="documents per task")
+    parser.add_argument("--batch_size", type=at_least(1), default=8)
+    parser.add_argument("--limit", type=at_least(1), help="documents per task")
     parser.add_argument("--output_dir", type=Path, required=True)
     arguments = parser.parse_args()
 
@@ -62,4 +63,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

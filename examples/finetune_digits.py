@@ -17,15 +17,14 @@ import time
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from PIL import Image
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from transformers import AutoProcessor
 
 from tiny_reader_data import READING_QUESTION, TRAINING_FONTS, Renderer, find_fonts, find_photographs
 from transformers_fastvlm import AutoModelForVision2Seq
 from transformers_fastvlm.evaluation import load_metric
+from transformers_fastvlm.extras import require
+from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line
 from transformers_fastvlm.quantization import quantization_config
 
 HERE = Path(__file__).resolve().parent
@@ -34,6 +33,9 @@ QUESTION = "Which digit is this?"
 
 def write_digits(folder: Path, test_size: int) -> tuple[Path, list[tuple[Path, str]]]:
     """The digits as PNG files and a JSONL file of the training split; and the held-out images with their answers."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     folder.mkdir(parents=True, exist_ok=True)
     digits = load_digits()
     rows = []
@@ -77,8 +79,10 @@ def main() -> None:
     parser.add_argument("--model", default=str(HERE.parent / "checkpoints" / "tiny-reader"))
     parser.add_argument("--work_dir", type=Path, default=Path("digits"))
     parser.add_argument("--epochs", type=float, default=6)
-    parser.add_argument("--test_size", type=int, default=400)
+    parser.add_argument("--test_size", type=at_least(1), default=400)
     arguments, further = parser.parse_known_args()
+    require(["datasets", "evaluate", "matplotlib", "peft", "sklearn"], "train")
+    from peft import PeftModel
 
     data, test = write_digits(arguments.work_dir / "images", arguments.test_size)
     processor = AutoProcessor.from_pretrained(arguments.model)
@@ -107,4 +111,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

@@ -14,20 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from matplotlib import pyplot
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoProcessor, HfArgumentParser, Trainer, TrainingArguments, set_seed
 
 from transformers_fastvlm import AutoModelForVision2Seq
+from transformers_fastvlm.extras import require
+from transformers_fastvlm.mistakes import mistakes_in_one_line
 from transformers_fastvlm.quantization import quantization_config
 from transformers_fastvlm.training import (
     FastVLMDataCollator,
     RowFormat,
     explained_out_of_memory,
-    last_whole_checkpoint,
     load_chat_dataset,
     lora_target_modules,
     prepare_dataset,
+    train,
     write_adapter_card,
 )
 
@@ -78,6 +78,8 @@ class LoraTrainingArguments(TrainingArguments):
 
 
 def load_model(script: ScriptArguments, training: TrainingArguments):
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
     quantization = quantization_config("nf4") if script.load_in_4bit else None
     dtype = torch.bfloat16 if training.bf16 else torch.float32
     model = AutoModelForVision2Seq.from_pretrained(script.model, dtype=dtype, quantization_config=quantization)
@@ -97,15 +99,20 @@ def load_data(script: ScriptArguments, processor, row_format: RowFormat):
     elif not script.streaming:
         parts = sets["train"].train_test_split(script.eval_fraction, seed=0)
         sets = {"train": parts["train"], "eval": parts["test"]}
+    reports = {}
     for name, dataset in sets.items():
         sets[name], report = prepare_dataset(dataset, processor, row_format, script.faulty_rows)
-        print(f"{name}: {report}")
+        reports[name] = report
+        if name == "eval" or not script.streaming:
+            print(f"{name}: {report}")
     if script.streaming:
         sets["train"] = sets["train"].shuffle(seed=0, buffer_size=1000)
-    return sets["train"], sets.get("eval")
+    return sets["train"], sets.get("eval"), reports["train"]
 
 
 def draw_losses(history: list[dict], path: Path) -> None:
+    from matplotlib import pyplot
+
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for key, label in (("loss", "training"), ("eval_loss", "evaluation")):
         points = [(entry["step"], entry[key]) for entry in history if key in entry]
@@ -118,11 +125,12 @@ def draw_losses(history: list[dict], path: Path) -> None:
 
 def main() -> None:
     script, training = HfArgumentParser((ScriptArguments, LoraTrainingArguments)).parse_args_into_dataclasses()
+    require(["accelerate", "datasets", "matplotlib", "peft"], "train")
     set_seed(training.seed)
     size = {} if script.resolution is None else {"size": script.resolution}
     processor = AutoProcessor.from_pretrained(script.model, **size)
     row_format = RowFormat(script.messages_column, script.images_column, script.max_length, script.too_long)
-    train_set, eval_set = load_data(script, processor, row_format)
+    train_set, eval_set, report = load_data(script, processor, row_format)
     if eval_set is None:
         training.eval_strategy = "no"
     model = load_model(script, training)
@@ -131,7 +139,9 @@ def main() -> None:
     resolution = processor.image_processor.get_resolution()
     bits = 4 if script.load_in_4bit else 32
     with explained_out_of_memory(training.train_batch_size, resolution, training.gradient_checkpointing, bits):
-        trainer.train(resume_from_checkpoint=last_whole_checkpoint(training.output_dir) if script.resume else None)
+        train(trainer, script.resume)
+        if script.streaming:  # the rows of a stream are checked as they are read
+            print(f"train, as process {training.process_index} read it: {report}")
         metrics = trainer.evaluate() if eval_set is not None else {}
     trainer.save_model()
     trainer.save_state()  # the model card's training facts
@@ -146,4 +156,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

@@ -9,22 +9,26 @@ The data set has the columns `messages` and `images`; TRL itself puts the images
 contents are lists of parts that say where they are. `--load_in_4bit` is QLoRA over the decoder alone.
 """
 
-from datasets import load_dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from trl import (
-    ModelConfig,
-    ScriptArguments,
-    SFTConfig,
-    SFTTrainer,
-    TrlParser,
-    get_peft_config,
-    get_quantization_config,
-)
 
 import transformers_fastvlm  # noqa: F401  (registers FastVLM with the Auto classes)
+from transformers_fastvlm.extras import require
+from transformers_fastvlm.mistakes import mistakes_in_one_line
 
 
 def main() -> None:
+    require(["datasets", "peft", "trl"], "train")
+    from datasets import load_dataset
+    from trl import (
+        ModelConfig,
+        ScriptArguments,
+        SFTConfig,
+        SFTTrainer,
+        TrlParser,
+        get_peft_config,
+        get_quantization_config,
+    )
+
     script, training, choice = TrlParser((ScriptArguments, SFTConfig, ModelConfig)).parse_args_and_config()
     training.assistant_only_loss = True
     training.max_length = None  # TRL would cut through images
@@ -47,4 +51,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

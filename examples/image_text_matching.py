@@ -11,9 +11,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from transformers_fastvlm.evaluation import ModelOptions, load, score_continuations, to_messages
+from transformers_fastvlm.image_processing_base import read_image
+from transformers_fastvlm.mistakes import mistakes_in_one_line
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 IMAGES = [str(BUNDLED / "images" / name) for name in ("label.png", "plate.png", "sign.png")]
@@ -33,7 +34,7 @@ def main() -> None:
     texts = arguments.text or TEXTS
     print(f"{'image':20} " + " ".join(f"{text:>12}" for text in texts))
     for path in arguments.image or IMAGES:
-        conversation = to_messages(arguments.prompt, [Image.open(path)])
+        conversation = to_messages(arguments.prompt, [read_image(path)])
         scores = score_continuations(model, processor, [conversation] * len(texts), texts)
         losses = torch.tensor([loss for loss, _ in scores])  # mean per token, so that long texts have a chance
         shares = " ".join(f"{share:12.1%}" for share in losses.neg().softmax(0).tolist())
@@ -41,4 +42,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

@@ -16,11 +16,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow.parquet
-from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PilImage
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from finetune_digits import QUESTION as DIGIT_QUESTION
 from tiny_reader_data import (
@@ -34,13 +30,13 @@ from tiny_reader_data import (
     find_photographs,
     is_held_out,
 )
+from transformers_fastvlm.extras import require
+from transformers_fastvlm.files import written_whole
+from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line
 
 SIZE = 192
 CHOICES = 4
 CANDIDATES = 10
-QUESTION_AND_ANSWER = {"image": Image(), "question": Value("string"), "answer": Value("string")}
-MATCHING = {"image": Image(), "question": Value("string"), "choices": List(Value("string")), "label": Value("int64")}
-RETRIEVAL = {"images": List(Image()), "answer": Value("string")}
 
 
 def encoded(image: PilImage.Image, lossless: bool = False) -> dict[str, bytes | None]:
@@ -71,6 +67,9 @@ def shapes(count: int, name: str, wanted: Callable[[Sample], bool]) -> list[dict
 
 
 def digits(count: int) -> list[dict]:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     data = load_digits()
     _, test = train_test_split(range(len(data.target)), test_size=400, random_state=0, stratify=data.target)
     return [
@@ -129,25 +128,34 @@ def retrieval(count: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=200, help="documents of the larger tasks")
+    parser.add_argument("--count", type=at_least(1), default=200, help="documents of the larger tasks")
     arguments = parser.parse_args()
+    require(["datasets", "pyarrow", "sklearn"], "evaluation")
+    import pyarrow.parquet
+    from datasets import Dataset, Features, Image, List, Value
 
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    text, one_image = Value("string"), {"image": Image(), "question": Value("string")}
     count, fewer = arguments.count, max(CANDIDATES, arguments.count // 2)
     sets = {
-        "reading": (reading(count), QUESTION_AND_ANSWER),
-        "counting": (shapes(fewer, "counting", lambda sample: sample.answer.isdigit()), QUESTION_AND_ANSWER),
-        "colours": (shapes(fewer, "colours", lambda sample: not sample.answer.isdigit()), QUESTION_AND_ANSWER),
-        "digits": (digits(count), QUESTION_AND_ANSWER),
-        "matching": (matching(fewer), MATCHING),
-        "retrieval": (retrieval(fewer), RETRIEVAL),
+        "reading": (reading(count), {**one_image, "answer": text}),
+        "counting": (shapes(fewer, "counting", lambda sample: sample.answer.isdigit()), {**one_image, "answer": text}),
+        "colours": (
+            shapes(fewer, "colours", lambda sample: not sample.answer.isdigit()),
+            {**one_image, "answer": text},
+        ),
+        "digits": (digits(count), {**one_image, "answer": text}),
+        "matching": (matching(fewer), {**one_image, "choices": List(text), "label": Value("int64")}),
+        "retrieval": (retrieval(fewer), {"images": List(Image()), "answer": text}),
     }
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     for name, (rows, features) in sets.items():
         path = arguments.output_dir / f"{name}.parquet"
         # `to_parquet` would write an image once for every row that has it.
-        pyarrow.parquet.write_table(Dataset.from_list(rows, Features(features)).data.table, path)
+        with written_whole(path) as part:
+            pyarrow.parquet.write_table(Dataset.from_list(rows, Features(features)).data.table, part)
         print(f"{path}: {len(rows)} documents, {path.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

@@ -18,6 +18,7 @@ from transformers import AutoProcessor
 from transformers.generation.streamers import BaseStreamer
 
 from transformers_fastvlm import AutoModelForVision2Seq
+from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--model", default=str(BUNDLED), help="folder or Hub id of any FastVLM checkpoint")
     parser.add_argument("--image", type=Path, help="an image file")
     parser.add_argument("--question", default="What does it say?")
-    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--max-new-tokens", type=at_least(1), default=64)
     arguments = parser.parse_args()
 
     if arguments.image is not None:
@@ -84,4 +85,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

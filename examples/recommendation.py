@@ -16,18 +16,22 @@ import json
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from transformers_fastvlm.evaluation import ModelOptions, image_embeddings, load
+from transformers_fastvlm.image_processing_base import read_image
+from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line
+from transformers_fastvlm.training.sources import JsonLines
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 
 
 def read_catalogue(path: Path | None) -> list[tuple[Path, str]]:
     if path is None:
-        folder = BUNDLED / "images"
-        return [(folder / task["image"], task["answer"]) for task in json.loads((folder / "truth.json").read_text())]
-    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        truth = json.loads((BUNDLED / "images" / "truth.json").read_text())
+        return [(BUNDLED / "images" / task["image"], task["answer"]) for task in truth]
+    rows = list(JsonLines(path).rows())
+    if any(not isinstance(row.get(name), str) for row in rows for name in ("file_name", "text")) or not rows:
+        raise ValueError(f"{path} needs a `file_name` and a `text` in every line.")
     return [(path.parent / row["file_name"], row["text"]) for row in rows]
 
 
@@ -48,7 +52,7 @@ def main() -> None:
     parser.add_argument("--image", help="what the items should look like")
     parser.add_argument("--text", help="what they should be called")
     parser.add_argument("--image-weight", type=float, default=0.5, help="0 to 1; the text has the rest")
-    parser.add_argument("--count", type=int, default=3)
+    parser.add_argument("--count", type=at_least(1), default=3)
     arguments = parser.parse_args()
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -59,7 +63,7 @@ def main() -> None:
         print(f"Like {Path(arguments.image).name}, {arguments.text}:")
     scores = torch.zeros(len(items))
     if arguments.image is not None:
-        images = [Image.open(path) for path in (arguments.image, *(path for path, _ in items))]
+        images = [read_image(path) for path in (arguments.image, *(path for path, _ in items))]
         embeddings = image_embeddings(model, processor, images).cpu()
         scores += arguments.image_weight * (embeddings[1:] @ embeddings[0])
     if arguments.text is not None:
@@ -71,4 +75,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

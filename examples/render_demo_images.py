@@ -8,9 +8,9 @@ None of the words occurs in the training images, nor does the photograph: Chelse
 licence), from scikit-image. The pictures are larger than what the model sees and not square.
 """
 
+import argparse
 import json
 import random
-import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -27,19 +27,23 @@ from tiny_reader_data import (
     find_photographs,
     is_held_out,
 )
+from transformers_fastvlm.mistakes import mistakes_in_one_line
 
 
 def write_word(image: Image.Image, word: str, font: str, size: int, centre: tuple[int, int], **options) -> Image.Image:
     """Writes `word`, which must be one that training never shows, into `image`."""
     if not is_held_out(word):
         raise ValueError(f"{word} may occur in the training images.")
-    (path,) = find_fonts([font])
-    ImageDraw.Draw(image).text(centre, word, font=ImageFont.truetype(path, size), anchor="mm", **options)
+    if not (paths := find_fonts([font])):
+        raise FileNotFoundError(f"The font {font} is not installed.")
+    ImageDraw.Draw(image).text(centre, word, font=ImageFont.truetype(paths[0], size), anchor="mm", **options)
     return image
 
 
 def photograph() -> Image.Image:
-    (path,) = [path for path in find_photographs(held_out=True) if path.name == "chelsea.png"]
+    path = next((path for path in find_photographs(held_out=True) if path.name == "chelsea.png"), None)
+    if path is None:
+        raise FileNotFoundError("The photograph chelsea.png comes inside scikit-image: pip install scikit-image")
     with Image.open(path) as image:
         return image.convert("RGB")
 
@@ -95,7 +99,9 @@ def demo_pictures() -> dict[str, tuple[Image.Image, str, str]]:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     truth = []
     for name, (image, question, answer) in demo_pictures().items():
@@ -105,4 +111,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

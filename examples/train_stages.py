@@ -21,6 +21,8 @@ import torch
 from transformers import AutoProcessor, HfArgumentParser, Trainer, TrainingArguments, set_seed
 
 from transformers_fastvlm import AutoModelForVision2Seq
+from transformers_fastvlm.extras import require
+from transformers_fastvlm.mistakes import mistakes_in_one_line
 from transformers_fastvlm.training import (
     STAGES,
     FastVLMDataCollator,
@@ -28,10 +30,10 @@ from transformers_fastvlm.training import (
     TrainingStage,
     build_vlm,
     explained_out_of_memory,
-    last_whole_checkpoint,
     load_chat_dataset,
     parameter_groups,
     prepare_dataset,
+    train,
     train_only,
 )
 
@@ -85,6 +87,7 @@ def apply_stage(stage: TrainingStage, script: ScriptArguments, training: Trainin
 
 def main() -> None:
     script, training = HfArgumentParser((ScriptArguments, TrainingArguments)).parse_args_into_dataclasses()
+    require(["accelerate", "datasets"], "train")
     set_seed(training.seed)
     stage = STAGES[script.stage]
     apply_stage(stage, script, training)
@@ -111,11 +114,12 @@ def main() -> None:
     collator = FastVLMDataCollator(processor, row_format)
     trainer = Trainer(model, training, collator, train_dataset=dataset, optimizer_cls_and_kwargs=optimizer)
     with explained_out_of_memory(training.train_batch_size, resolution, training.gradient_checkpointing, 32):
-        trainer.train(resume_from_checkpoint=last_whole_checkpoint(training.output_dir) if script.resume else None)
+        train(trainer, script.resume)
     trainer.save_model()
     if trainer.is_world_process_zero():
         processor.save_pretrained(Path(training.output_dir))
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

@@ -31,7 +31,8 @@ from tiny_reader_data import (
 )
 from tiny_reader_model import Collator, TinyReaderForTraining, build_config, build_tokenizer
 from transformers_fastvlm import FastVLMForConditionalGeneration, FastVLMImageProcessorPil, FastVLMProcessor
-from transformers_fastvlm.training import last_whole_checkpoint
+from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line
+from transformers_fastvlm.training import train
 
 
 class RenderedDataset(Dataset):
@@ -141,17 +142,25 @@ def parse_arguments() -> argparse.Namespace:
     what.add_argument("--output_dir", type=Path, help="train; the checkpoint goes here")
     what.add_argument("--evaluate", type=Path, metavar="FOLDER", help="only print the scores of a bundle")
     parser.add_argument("--work_dir", type=Path, default=Path("tiny-reader-training"), help="training state")
-    parser.add_argument("--encoder_samples", type=int, default=150_000, help="stage 1: the encoder with its heads")
-    parser.add_argument("--samples", type=int, default=300_000, help="stage 2: everything")
-    parser.add_argument("--decay_samples", type=int, default=150_000, help="last ones, where the rate falls to 0")
-    parser.add_argument("--easy_samples", type=int, default=60_000, help="first ones, where the difficulty rises")
-    parser.add_argument("--encoder_batch_size", type=int, default=64, help="stage 1, of all processes together")
-    parser.add_argument("--batch_size", type=int, default=32, help="stage 2, of all processes together")
+    parser.add_argument(
+        "--encoder_samples", type=at_least(1), default=150_000, help="stage 1: the encoder with its heads"
+    )
+    parser.add_argument("--samples", type=at_least(1), default=300_000, help="stage 2: everything")
+    parser.add_argument(
+        "--decay_samples", type=at_least(0), default=150_000, help="last ones, where the rate falls to 0"
+    )
+    parser.add_argument(
+        "--easy_samples", type=at_least(0), default=60_000, help="first ones, where the difficulty rises"
+    )
+    parser.add_argument(
+        "--encoder_batch_size", type=at_least(1), default=64, help="stage 1, of all processes together"
+    )
+    parser.add_argument("--batch_size", type=at_least(1), default=32, help="stage 2, of all processes together")
     parser.add_argument("--learning_rate", type=float, default=1.5e-3)
-    parser.add_argument("--workers", type=int, default=1, help="rendering processes per training process")
-    parser.add_argument("--image_size", type=int, default=192)
-    parser.add_argument("--evaluation_samples", type=int, default=1000, help="per held-out set")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=at_least(0), default=1, help="rendering processes per training process")
+    parser.add_argument("--image_size", type=at_least(1), default=192)
+    parser.add_argument("--evaluation_samples", type=at_least(1), default=1000, help="per held-out set")
+    parser.add_argument("--seed", type=at_least(0), default=0)
     parser.add_argument("--start_from", type=Path, help="a bundle whose weights to improve, in the inference form")
     parser.add_argument("--resume", action="store_true", help="continue from the last state in --work_dir")
     parser.add_argument("--smoke", action="store_true", help="a run of seconds")
@@ -211,8 +220,7 @@ def train_stage(
         data_collator=collator,
         callbacks=callbacks,
     )
-    checkpoint = last_whole_checkpoint(arguments.work_dir / stage) if arguments.resume else None
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    train(trainer, arguments.resume)
     return trainer
 
 
@@ -236,6 +244,11 @@ def print_scores(folder: Path, sets: dict[str, list[Sample]], collator: Collator
 
 def main() -> None:
     arguments = parse_arguments()
+    for folder in (arguments.evaluate, arguments.start_from):
+        if folder is not None and not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"There is no checkpoint in {folder}.")
+    if arguments.output_dir is not None:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
     set_seed(arguments.seed)
     if not torch.cuda.is_available():
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # else torchrun's processes would look for GPUs
@@ -278,4 +291,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

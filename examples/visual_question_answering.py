@@ -14,6 +14,7 @@ import torch
 from transformers import AutoProcessor
 
 from transformers_fastvlm import AutoModelForVision2Seq
+from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 QUESTIONS = ["Which colour is the star?", "Which colour is the square?", "How many circles are there?"]
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--model", default=str(BUNDLED), help="folder or Hub id of any FastVLM checkpoint")
     parser.add_argument("--image", default=str(BUNDLED / "images" / "star.png"))
     parser.add_argument("--question", action="append", help="may be given several times")
-    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--max-new-tokens", type=at_least(1), default=64)
     arguments = parser.parse_args()
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -58,4 +59,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_in_one_line():
+        main()

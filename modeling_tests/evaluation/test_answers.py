@@ -6,7 +6,7 @@ import pytest
 
 from tiny_models import write_tiny_checkpoint
 from transformers_fastvlm.evaluation import answers
-from transformers_fastvlm.evaluation.answers import AnswerStore, fingerprint, key_of
+from transformers_fastvlm.evaluation.answers import AnswerStore, fingerprint, is_answer, key_of
 
 
 def test_what_is_added_is_there_for_the_next_process(tmp_path):
@@ -31,6 +31,52 @@ def test_a_line_cut_short_is_left_out_and_spoils_none_after_it(tmp_path, cut, mo
     store.add({"last": 3, "next": 4})
     again = AnswerStore(path)
     assert [again[key] for key in ("first", "last", "next")] == [1, 3, 4]
+
+
+DAMAGED = [
+    b"nonsense",
+    b"\xff\xfe\x00",
+    b"[1]",
+    b"null",
+    b"{}",
+    b'{"value": 1}',
+    b'{"key": "lost"}',
+    b'{"key": ["lost"], "value": 1}',
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("line", DAMAGED)
+def test_a_damaged_line_is_left_out_wherever_it_is(line, tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(b'{"key": "a", "value": 1}\n' + line + b'\n{"key": "b", "value": 2}\n')
+    store = AnswerStore(path)
+    assert (store["a"], store["b"], "lost" in store) == (1, 2, False)
+
+
+@pytest.mark.parametrize(
+    ("record", "kinds"),
+    [
+        ({"answer": "a", "unreadable": False}, {True}),
+        ({"answer": [1.5, True], "unreadable": False}, {False}),
+        ({"answer": [1.5], "unreadable": False}, set()),
+        ({"answer": ["1.5", True], "unreadable": False}, set()),
+        ({"answer": [True, True], "unreadable": False}, set()),
+        ({"answer": "a"}, set()),
+        ({"answer": None, "unreadable": False}, set()),
+        ({"answer": "a", "unreadable": "no"}, set()),
+        ("a", set()),
+        (None, set()),
+    ],
+)
+def test_answers_have_the_form_of_what_was_asked(record, kinds):
+    assert {as_words for as_words in (True, False) if is_answer(record, as_words)} == kinds
+
+
+def test_names_with_signs_of_patterns_are_names(tmp_path):
+    path = tmp_path / "run[1].answers.jsonl"
+    AnswerStore(path, rank=1).add({"b": 2})
+    assert AnswerStore(path)["b"] == 2
 
 
 def test_processes_have_files_of_their_own_and_read_all(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,41 @@ def test_pictures(tmp_path):
     assert [each["metric"] for each in reported_rows(untimed)] == ["acc"]
     human_first = [row("chartqa", "relaxed_human_split", 1.0), row("chartqa", "relaxed_overall", 2.0)]
     assert [each["metric"] for each in reported_rows({"results": human_first})] == ["relaxed_overall"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be read as results"),
+        ("[1]", "no results of `fastvlm evaluate`, but something that is a list"),
+        ("{}", "without model, settings, results"),
+        ('{"model": "m", "settings": [], "results": []}', "whose settings is a list"),
+        ('{"model": "m", "settings": {}, "results": []}', "has no scores"),
+        ('{"model": "m", "settings": {}, "results": ["x"]}', "a score that is a str"),
+        ('{"model": "m", "settings": {}, "results": [{"task": "x"}]}', "a score without dataset_name"),
+    ],
+)
+def test_files_that_are_no_results_say_what_is_wrong(text, message, tmp_path):
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_results(tmp_path / "results.json")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("nonsense", "that is no JSON"),
+        ("[1]", "that is a list, not an object"),
+        ('{"task": "x"}', "without document, answers"),
+        ('{"task": "x", "document": "0", "answers": []}', "whose document is a str"),
+        ('{"task": "x", "document": 0, "answers": [1]}', "whose answers are neither texts nor log-likelihoods"),
+    ],
+)
+def test_samples_that_are_none_are_named_by_their_line(line, message, tmp_path):
+    path = write(tmp_path / "a.json", row("x", "acc", 50.0), answers={"x": [["A"]]})
+    with path.with_suffix(".samples.jsonl").open("a") as file:
+        file.write(f"\n{line}")
+    with pytest.raises(
+        ValueError, match=re.escape(f"line 2, is no sample of `fastvlm evaluate`, but something {message}")
+    ):
+        differences(path, path)

@@ -124,6 +124,36 @@ def test_a_second_run_does_not_ask_the_model_again(evaluated, tmp_path, monkeypa
     assert answers(tmp_path) == answers(evaluated)
 
 
+def test_damaged_answers_are_asked_for_again(evaluated, tmp_path, monkeypatch):
+    tasks = ("tiny_reading", "tiny_matching")
+    damages = [
+        "nonsense",
+        None,
+        {},
+        {"value": 1},
+        "value",
+        {"answer": 1},
+        {"answer": ["x", True]},
+        {"unreadable": "no"},
+    ]
+    lines = []
+    for index, line in enumerate((evaluated / "results.answers.jsonl").read_text().splitlines()):
+        record, damage = json.loads(line), damages[index % len(damages)]
+        if isinstance(damage, dict) and isinstance(record["value"], dict):
+            record["value"] = record["value"] | damage if damage else {}
+        elif damage is None:
+            record["value"] = None
+        else:
+            record = record if damage == "value" else {"key": record["key"]}
+        lines.append(damage if damage == "nonsense" else json.dumps(record))
+    (tmp_path / "results.answers.jsonl").write_text("\n".join(lines))
+    asked = count_asked(monkeypatch)
+    run_evaluation(config(tmp_path, *tasks, limit=8))
+    assert len(asked) > 2
+    expected = [answer for answer in answers(evaluated) if answer[0] in tasks and answer[1] < 8]
+    assert answers(tmp_path) == expected
+
+
 @pytest.mark.parametrize("change", [{"resolution": 128}, {"dtype": "bfloat16"}, {"model": "other"}])
 def test_answers_are_those_of_one_model_and_its_settings(change, evaluated, tmp_path, monkeypatch):
     shutil.copy(evaluated / "results.answers.jsonl", tmp_path)

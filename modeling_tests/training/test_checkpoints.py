@@ -4,7 +4,13 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from transformers_fastvlm.training import explained_out_of_memory, last_whole_checkpoint, write_adapter_card
+from running_scripts import run_script
+from transformers_fastvlm.training import (
+    explained_out_of_memory,
+    last_whole_checkpoint,
+    remove_cut_off_checkpoints,
+    write_adapter_card,
+)
 
 
 def make_checkpoint(folder, step: int, state: str | None = "{}"):
@@ -25,11 +31,46 @@ def test_the_newest_whole_one_is_taken(tmp_path):
     assert last_whole_checkpoint(tmp_path) == newest
 
 
-@pytest.mark.parametrize("state", [None, "", '{"global_step": 20'])
-def test_ones_that_were_cut_off_are_removed(state, tmp_path):
+@pytest.mark.parametrize("state", [None, "", '{"global_step": 20', "[]", "\0"])
+def test_ones_that_were_cut_off_are_passed_over_and_removed_when_asked(state, tmp_path):
+    pytest.importorskip("accelerate.utils", reason="processes wait for each other through accelerate (`train` extra)")
     whole, cut_off = make_checkpoint(tmp_path, 10), make_checkpoint(tmp_path, 20, state)
     assert last_whole_checkpoint(tmp_path) == whole
+    assert cut_off.exists()
+    remove_cut_off_checkpoints(tmp_path)
     assert not cut_off.exists()
+    assert last_whole_checkpoint(tmp_path) == whole
+
+
+PROCESS = """
+import shutil, sys, time
+from accelerate import PartialState
+from transformers_fastvlm.training import checkpoints
+
+remove, removed = shutil.rmtree, []
+
+def remove_slowly(folder):
+    time.sleep(0.5)
+    removed.append(folder.name)
+    remove(folder)
+
+checkpoints.shutil.rmtree = remove_slowly
+checkpoints.remove_cut_off_checkpoints(sys.argv[1])
+left = sorted(path.name for path in checkpoints.Path(sys.argv[1]).glob("checkpoint-*"))
+print(PartialState().process_index, *removed, "left", *left, flush=True)
+"""
+
+
+def test_one_process_removes_them_and_the_others_wait(tmp_path):
+    pytest.importorskip("accelerate.utils", reason="processes wait for each other through accelerate (`train` extra)")
+    for step in (10, 20, 30):
+        make_checkpoint(tmp_path, step, None if step > 10 else "{}")
+    script = tmp_path / "process.py"
+    script.write_text(PROCESS)
+    assert sorted(run_script(script, tmp_path, processes=2).splitlines()) == [
+        "0 checkpoint-30 checkpoint-20 left checkpoint-10",
+        "1 left checkpoint-10",
+    ]
 
 
 @pytest.mark.parametrize(

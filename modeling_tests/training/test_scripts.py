@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from helpers_tokenizer import qwen2_tokenizer
 from running_scripts import ENVIRONMENT, run_script, script_command
 from tiny_models import write_tiny_checkpoint
 from transformers_fastvlm import AutoModelForVision2Seq, FastVLMForConditionalGeneration
+from transformers_fastvlm.training import RowError
 
 for library in ("accelerate.utils", "datasets", "matplotlib"):
     pytest.importorskip(library, reason=f"the scripts need {library} (the `train` extra)")
@@ -140,6 +142,46 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(moment, trained, checkp
     assert losses(tmp_path, 12) == pytest.approx(losses(trained, 12), abs=1e-6)
     ours, undisturbed = (load_file(folder / "adapter_model.safetensors") for folder in (tmp_path, trained))
     assert all(torch.equal(ours[name], undisturbed[name]) for name in undisturbed)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_resuming_a_finished_run_trains_no_step_more(processes, trained, checkpoint, data, tmp_path):
+    """Killed after its last checkpoint, before it wrote the adapter: that is written, and nothing trained."""
+    output = tmp_path / "adapter"
+    shutil.copytree(trained, output)
+    expected = (output / "adapter_model.safetensors").read_bytes()
+    (output / "adapter_model.safetensors").unlink()
+    arguments = ["--model", checkpoint, "--dataset", data, "--output_dir", output, *QUICK, "--save_steps", 3]
+    arguments += ["--save_total_limit", 9, "--resume", "--per_device_train_batch_size", 2 // processes]
+    done = subprocess.run(
+        script_command(EXAMPLES / "finetune_lora.py", *arguments, processes=processes),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("All 12 steps were trained before; there is nothing left to train.") == 1
+    assert (output / "adapter_model.safetensors").read_bytes() == expected
+    state = json.loads((output / "trainer_state.json").read_text())
+    assert state["global_step"] == 12
+    assert len(losses(output, 12)) == 12
+    assert not (output / "checkpoint-13").exists()
+
+
+def test_rows_are_named_by_their_line_after_the_split(checkpoint, data, tmp_path):
+    lines = data.read_text().splitlines()
+    lines[5] = "nonsense"
+    faulty = data.with_name("faulty.jsonl")
+    faulty.write_text("\n".join(lines))
+    with pytest.raises(RowError, match="^Line 6: It is no JSON"):
+        finetune(checkpoint, faulty, tmp_path)
+    options = ["--faulty_rows", "skip", "--max_steps", 1, "--save_steps", 1]
+    told = finetune(checkpoint, faulty, tmp_path, *options)
+    assert "1 left out, 1 with no JSON object (lines 6)" in told
+    told = finetune(checkpoint, faulty, tmp_path, *options, "--streaming", "--per_device_train_batch_size", 1)
+    assert "1 left out, 1 with no JSON object (lines 6)" in told
 
 
 def test_two_processes_have_the_losses_of_one(trained, checkpoint, data, tmp_path):

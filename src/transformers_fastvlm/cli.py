@@ -1,24 +1,67 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""The `fastvlm` command. Every sub-command only reads its arguments and calls the capability behind it."""
+"""
+The `fastvlm` command. Every sub-command only reads its arguments and calls the capability behind it.
+
+Nothing of the package is imported before a sub-command runs, so that help and mistakes in arguments take no seconds.
+"""
 
 import shlex
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
-app = typer.Typer(help="FastVLM for Hugging Face Transformers.", no_args_is_help=True, add_completion=False)
+
+class OneLineErrors(TyperGroup):
+    """Ends in one line on stderr, with exit code 2, where arguments or what they name are wrong."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        try:
+            code = super().main(*args, standalone_mode=False, **kwargs)
+        except typer.Abort:
+            sys.exit(1)
+        except Exception as error:
+            if (message := getattr(error, "format_message", None)) is not None:  # typer's own
+                context = getattr(error, "ctx", None)
+                path = context.command_path if context else "fastvlm"
+                print(f"{path}: error: {' '.join(message().split())} (--help lists the options)", file=sys.stderr)
+                sys.exit(getattr(error, "exit_code", 2))
+            from .mistakes import end_with_one_line
+
+            end_with_one_line(error, "fastvlm")
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    help="FastVLM for Hugging Face Transformers.",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 bench = typer.Typer(help="Time FastVLM beside other ways to run it.", invoke_without_command=True)
 app.add_typer(bench, name="bench")
 
 
 @app.callback()
-def main() -> None:
+def main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version of this package.")] = False,
+) -> None:
     """FastVLM for Hugging Face Transformers."""
+    if version:
+        typer.echo(f"fastvlm {metadata.version('transformers-fastvlm')}")
+        raise typer.Exit(0)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @bench.callback()
@@ -37,15 +80,11 @@ def bench_main(
         typer.echo(context.get_help())
         raise typer.Exit(0)
     from .benchmark import report, targets
-    from .benchmark.settings import MissingPeerError
 
     errors = Console(stderr=True)
-    require_folder_of(json_path)
-    try:
-        with errors.status("starting") as status:
-            result = targets.check_targets(threads, status.update)
-    except MissingPeerError as error:
-        raise typer.BadParameter(str(error)) from error
+    prepare_outputs(json_path)
+    with errors.status("starting") as status:
+        result = targets.check_targets(threads, status.update)
     report.print_targets(result, console())
     if json_path is not None:
         report.write_json(report.targets_dict(result), json_path)
@@ -66,10 +105,16 @@ def integers_in(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(f"{text!r} is not a comma-separated list of whole numbers.") from error
 
 
-def require_folder_of(path: Path | None, option: str = "--json") -> None:
-    """Refuse a result file whose folder is not there before anything is measured."""
-    if path is not None and not path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"{option}: there is no folder {path.absolute().parent}.")
+def prepare_outputs(path: Path | None, pictures: Path | None = None, option: str = "--json") -> None:
+    """Refuse, before anything is measured, a file or folder of results that cannot be written."""
+    from .extras import require
+    from .mistakes import require_writable
+
+    if path is not None:
+        require_writable(path, option)
+    if pictures is not None:
+        require(["matplotlib"], "bench")
+        pictures.mkdir(parents=True, exist_ok=True)
 
 
 def console() -> Console:
@@ -79,7 +124,6 @@ def console() -> Console:
 
 
 def draw(pictures: Callable[[Any, Path], list[Path]], result: Any, folder: Path, errors: Console) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for path in pictures(result, folder):
         errors.print(f"Drew {path}", markup=False)
 
@@ -120,20 +164,17 @@ def encoder(
         except MissingPeerError as error:
             errors.print(f"Timing ours alone. {error}", markup=False)
             chosen = ()
-    require_folder_of(json_path)
-    try:
-        config = subject.EncoderBenchmarkConfig(
-            resolutions=integers_in(resolutions),
-            dtypes=names_in(dtypes),
-            batch_size=batch_size,
-            repetitions=repetitions,
-            warmup=warmup,
-            threads=threads,
-            device=device,
-            peers=chosen,
-        )
-    except (ValueError, MissingPeerError) as error:
-        raise typer.BadParameter(str(error)) from error
+    config = subject.EncoderBenchmarkConfig(
+        resolutions=integers_in(resolutions),
+        dtypes=names_in(dtypes),
+        batch_size=batch_size,
+        repetitions=repetitions,
+        warmup=warmup,
+        threads=threads,
+        device=device,
+        peers=chosen,
+    )
+    prepare_outputs(json_path, pictures)
     with errors.status("starting") as status:
         result = subject.run_encoder_benchmark(config, progress=status.update)
     report.print_encoder_benchmark(result, console())
@@ -173,30 +214,26 @@ def ttft(
     """Time from image file to first token, stage by stage, beside other models, each as its users get it."""
     from .benchmark import plots, report
     from .benchmark import ttft as subject
-    from .benchmark.settings import MissingPeerError
 
     errors = Console(stderr=True)
-    require_folder_of(json_path)
-    try:
-        config = subject.TtftBenchmarkConfig(
-            resolutions=integers_in(resolutions),
-            decoder=decoder,
-            dtype=dtype,
-            batch_size=batch_size,
-            peers=names_in(peers) if peers != "none" else (),
-            ways=names_in(ways),
-            model=model,
-            image=image,
-            text_tokens=text_tokens,
-            new_tokens=new_tokens,
-            repetitions=repetitions,
-            warmup=warmup,
-            budget=budget,
-            threads=threads,
-            device=device,
-        )
-    except (ValueError, MissingPeerError) as error:
-        raise typer.BadParameter(str(error)) from error
+    config = subject.TtftBenchmarkConfig(
+        resolutions=integers_in(resolutions),
+        decoder=decoder,
+        dtype=dtype,
+        batch_size=batch_size,
+        peers=names_in(peers) if peers != "none" else (),
+        ways=names_in(ways),
+        model=model,
+        image=image,
+        text_tokens=text_tokens,
+        new_tokens=new_tokens,
+        repetitions=repetitions,
+        warmup=warmup,
+        budget=budget,
+        threads=threads,
+        device=device,
+    )
+    prepare_outputs(json_path, pictures)
     with errors.status("starting") as status:
         result = subject.run_ttft_benchmark(config, progress=status.update)
     report.print_ttft_benchmark(result, console())
@@ -227,23 +264,20 @@ def train(
     from .benchmark import training as subject
 
     errors = Console(stderr=True)
-    require_folder_of(json_path)
-    with errors.status("starting") as status, subject.model_or_random(model) as folder:
-        try:
-            config = subject.TrainingBenchmarkConfig(
-                model=folder,
-                methods=names_in(methods),  # type: ignore[arg-type]
-                batch_size=batch_size,
-                text_tokens=text_tokens,
-                dtype=dtype,  # type: ignore[arg-type]
-                steps=steps,
-                warmup=warmup,
-                gradient_checkpointing=gradient_checkpointing,
-                threads=threads,
-                device=device,
-            )
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
+    prepare_outputs(json_path)
+    config = subject.TrainingBenchmarkConfig(
+        model=model,
+        methods=names_in(methods),  # type: ignore[arg-type]
+        batch_size=batch_size,
+        text_tokens=text_tokens,
+        dtype=dtype,  # type: ignore[arg-type]
+        steps=steps,
+        warmup=warmup,
+        gradient_checkpointing=gradient_checkpointing,
+        threads=threads,
+        device=device,
+    )
+    with errors.status("starting") as status:
         result = subject.run_training_benchmark(config, progress=status.update)
     report.print_training_benchmark(result, console())
     if json_path is not None:
@@ -283,25 +317,22 @@ def evaluate(
     from .evaluation.answering import ModelOptions
 
     errors = Console(stderr=True)
-    require_folder_of(output, "--output")
-    try:
-        options = ModelOptions(
-            pretrained=model,
-            adapter=adapter,
-            quantization="nf4" if load_in_4bit else quantization,
-            dtype=dtype,
-            resolution=resolution,
-            static_cache=static_cache,
-            compiled=compiled,
-        )
-        command = shlex.join(["fastvlm", *sys.argv[1:]])
-        config = runner.EvaluationConfig(
-            options, names_in(tasks), batch_size, limit, device, output, include_path, command
-        )
-        runner.quieten_harness()
-        results = runner.run_evaluation(config)
-    except (ImportError, OSError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from error
+    options = ModelOptions(
+        pretrained=model,
+        adapter=adapter,
+        quantization="nf4" if load_in_4bit else quantization,
+        dtype=dtype,
+        resolution=resolution,
+        static_cache=static_cache,
+        compiled=compiled,
+    )
+    command = shlex.join(["fastvlm", *sys.argv[1:]])
+    config = runner.EvaluationConfig(
+        options, names_in(tasks), batch_size, limit, device, output, include_path, command
+    )
+    prepare_outputs(output, pictures, "--output")
+    runner.quieten_harness()
+    results = runner.run_evaluation(config)
     if results is None:
         return
     report.print_results(results, console())
@@ -323,11 +354,9 @@ def report_command(
     from .evaluation import comparison, plots, report
 
     errors = Console(stderr=True)
-    try:
-        read = [comparison.read_results(path) for path in results]
-        found = comparison.differences(results[0], baseline) if baseline else []
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    read = [comparison.read_results(path) for path in results]
+    found = comparison.differences(results[0], baseline) if baseline else []
+    prepare_outputs(None, pictures)
     for each in read:
         report.print_results(each, console())
     if found:

@@ -9,10 +9,11 @@ from functools import partial
 import torch
 
 from ..configuration_fastvlm import FastViTHDConfig
+from ..mistakes import require_device
 from .encoders import PEERS, Encoder
 from .machine import Machine, describe_machine
 from .operations import Profile, profile_call
-from .settings import DTYPES, OURS, random_model, require_available, require_known
+from .settings import DTYPES, OURS, random_model, require_known
 from .timing import Timing, call_peak_memory, interleaved_latencies, pairwise_ratio, thread_count
 
 
@@ -59,7 +60,7 @@ class EncoderBenchmarkConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}.")
-        require_available(self.device)
+        require_device(self.device)
         for name in self.peers:
             PEERS[name].require(name)
 

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ..files import write_text
 from .encoder import EncoderBenchmark, EncoderPoint
 from .machine import Machine
 from .operations import Profile, Share
@@ -316,4 +317,4 @@ def targets_dict(check: TargetCheck) -> dict[str, Any]:
 
 
 def write_json(result: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")

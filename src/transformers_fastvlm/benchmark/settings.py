@@ -39,17 +39,6 @@ def require_installed(what: str, modules: Iterable[str], extras: str) -> None:
         )
 
 
-def require_available(device: str) -> None:
-    """
-    Raises:
-        ValueError: if PyTorch cannot use the device.
-    """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"Device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
 def random_model(config: PretrainedConfig, dtype: torch.dtype, auto_class: Any = AutoModel) -> Any:
     """A model with random weights, the same at every call, in eval mode, else with the defaults of its class."""
     with torch.random.fork_rng(devices=[]):

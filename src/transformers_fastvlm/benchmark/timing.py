@@ -8,7 +8,8 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,18 @@ def call_peak_memory(call: Callable[[], Any], device: torch.device) -> int | Non
 def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
     """Call it in a process of its own, where no earlier call has left memory or caches behind."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+        return _result_of(pool.submit(function, *arguments))
+
+
+def _result_of(future: "Future[Result]") -> Result:
+    """
+    Raises:
+        ChildProcessError: if the process has been killed.
+    """
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise ChildProcessError("A process was killed while it measured, for want of memory perhaps.") from error
 
 
 class OwnProcess:
@@ -143,10 +155,10 @@ class OwnProcess:
 
     def __init__(self, make: Callable[..., Any], *arguments: Any):
         self.pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-        self.pool.submit(_make_resident, make, arguments).result()
+        _result_of(self.pool.submit(_make_resident, make, arguments))
 
     def call(self, method: str, *arguments: Any) -> Any:
-        return self.pool.submit(_call_resident, method, arguments).result()
+        return _result_of(self.pool.submit(_call_resident, method, arguments))
 
     def __enter__(self) -> "OwnProcess":
         return self

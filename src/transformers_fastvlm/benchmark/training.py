@@ -6,13 +6,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
 
 from ..auto import AutoModelForVision2Seq
 from ..configuration_fastvlm import FastVLMConfig
+from ..mistakes import require_device
 from ..quantization import quantization_config
 from ..training import PARTS, lora_target_modules, parameter_groups, train_only
 from ..training.rows import NO_LOSS
@@ -28,7 +29,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 class TrainingBenchmarkConfig:
     """
     Args:
-        model: folder or Hub id.
+        model: folder or Hub id; FastVLM-0.5B's sizes with random weights by default.
         methods: of `"lora"` (the decoder's linear layers, rank 16), `"qlora"` (the same over 4-bit weights) and
             `"full"` (encoder, projector and decoder).
         batch_size: examples per step, with one image each.
@@ -41,10 +42,10 @@ class TrainingBenchmarkConfig:
         device: where to train.
 
     Raises:
-        ValueError: if a method is unknown or a count is not positive.
+        ValueError: if a method is unknown, a count is not positive, or the device cannot be used.
     """
 
-    model: str
+    model: str | None = None
     methods: tuple[Method, ...] = ("lora", "qlora")
     batch_size: int = 1
     text_tokens: int = 128
@@ -64,6 +65,9 @@ class TrainingBenchmarkConfig:
             raise ValueError("`batch_size` and `steps` are at least 1, `text_tokens` at least 2, `warmup` at least 0.")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"Weights train in 'float32' or 'bfloat16', not {self.dtype!r}.")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"`threads` must be at least 1, got {self.threads}.")
+        require_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,10 @@ def build_trainable(config: TrainingBenchmarkConfig, method: Method) -> Any:
     """The model, made ready for training by `method`."""
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
+    folder: Any = config.model
     dtype = getattr(torch, config.dtype)
     quantization = quantization_config("nf4", dtype) if method == "qlora" else None
-    model: Any = AutoModelForVision2Seq.from_pretrained(config.model, dtype=dtype, quantization_config=quantization)
+    model: Any = AutoModelForVision2Seq.from_pretrained(folder, dtype=dtype, quantization_config=quantization)
     model = model.to(config.device)
     if method == "full":
         train_only(model, PARTS)
@@ -167,13 +172,16 @@ def run_training_benchmark(config: TrainingBenchmarkConfig, progress=lambda text
     """
     Measure every method, each in a fresh process.
 
+    A model with random weights is written to a temporary folder for them.
+
     Raises:
         ImportError: if a method needs a library that is not installed.
     """
     points = []
-    for method in config.methods:
-        progress(f"training with {method}")
-        points.append(in_fresh_process(measure_method, config, method))
+    with model_or_random(config.model) as folder:
+        for method in config.methods:
+            progress(f"training with {method}")
+            points.append(in_fresh_process(measure_method, replace(config, model=folder), method))
     packages = ("torch", "transformers", "peft", "bitsandbytes", "transformers-fastvlm")
     with thread_count(config.threads):
         machine = describe_machine(torch.device(config.device), packages)

@@ -17,9 +17,10 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from ..auto import AutoModelForVision2Seq
+from ..mistakes import require_device
 from .machine import Machine, describe_machine
 from .operations import Profile, profile_call
-from .settings import DTYPES, OURS, require_available, require_known
+from .settings import DTYPES, OURS, require_known
 from .timing import OwnProcess, Timing, call_peak_memory, pairwise_ratio, synchronize, thread_count
 from .vlms import DECODERS, OURS_KIND, TILED_RESOLUTION, VLM_PEERS, WAYS, Vlm, VlmKind, write_photograph
 
@@ -166,11 +167,13 @@ class TtftBenchmarkConfig:
         require_known("dtype", [self.dtype], DTYPES)
         require_known("peer", self.peers, VLM_PEERS)
         require_known("way", self.ways, WAYS)
-        require_available(self.device)
+        require_device(self.device)
         if not self.resolutions or any(side < 64 or side % 64 for side in self.resolutions):
             raise ValueError(f"Resolutions must be positive multiples of 64, got {list(self.resolutions)}.")
         if min(self.batch_size, self.text_tokens, self.new_tokens, self.repetitions) < 1 or self.warmup < 0:
             raise ValueError("Counts must be at least 1, `warmup` at least 0.")
+        if self.budget < 0 or (self.threads is not None and self.threads < 1):
+            raise ValueError("`budget` must be at least 0, `threads` at least 1.")
         if self.image is not None and not self.image.is_file():
             raise ValueError(f"There is no image {self.image}.")
         for name in self.peers:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..extras import require
 from ..modeling_fastvlm import FastVLMForConditionalGeneration
 from ..processing_fastvlm import FastVLMProcessor
-from ..quantization import quantization_config
-from .extras import require
+from ..quantization import quantization_config, require_known_scheme
 
 IMAGE_TOKEN = "<image>"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -36,6 +36,9 @@ class ModelOptions:
         resolution: side of the images in pixels; by default the checkpoint's.
         static_cache: keep keys and values in a cache of fixed size.
         compiled: run the encoder through `torch.compile`.
+
+    Raises:
+        ValueError: if the dtype or the scheme is unknown, or the resolution no number of pixels.
     """
 
     pretrained: str
@@ -49,6 +52,10 @@ class ModelOptions:
     def __post_init__(self):
         if self.dtype not in DTYPES:
             raise ValueError(f"Unknown dtype {self.dtype!r}; known are {', '.join(DTYPES)}.")
+        if self.quantization is not None:
+            require_known_scheme(self.quantization)
+        if self.resolution is not None and self.resolution < 1:
+            raise ValueError(f"`resolution` is a number of pixels, at least 1, not {self.resolution}.")
 
 
 def load(options: ModelOptions, device: torch.device | str = "cpu") -> tuple[Any, Any]:
@@ -73,7 +80,7 @@ def load(options: ModelOptions, device: torch.device | str = "cpu") -> tuple[Any
     if options.compiled:
         model.model.vision_tower.compile()
     if options.adapter is not None:
-        require(["peft"])
+        require(["peft"], "evaluation")
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, options.adapter)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers kept on disk as they come, so that an interrupted evaluation goes on where it stopped."""
 
+import glob
 import hashlib
 import json
 import logging
@@ -65,11 +66,33 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+def is_answer(record: Any, as_words: bool) -> bool:
+    """
+    Whether what was kept is an answer: `{"answer": ..., "unreadable": bool}`.
+
+    Args:
+        as_words: the answer is text; else a loss, a number, and whether greedy decoding would give it.
+    """
+    if not isinstance(record, dict) or not isinstance(record.get("unreadable"), bool):
+        return False
+    answer = record.get("answer")
+    if as_words:
+        return isinstance(answer, str)
+    return (
+        isinstance(answer, (list, tuple)) and len(answer) == 2 and is_number(answer[0]) and isinstance(answer[1], bool)
+    )
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is an integer or float, which `True` is not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 class AnswerStore:
     """
     Records by key, in JSONL files of which every process appends to its own; kept in memory alone without a path.
 
-    A line that a kill cut short is left out.
+    Lines that are no records, such as one that a kill cut short, are left out.
 
     Args:
         path: the file of the first process; the others' are named after it.
@@ -80,7 +103,7 @@ class AnswerStore:
         self.path = None if path is None else path if rank == 0 else path.with_suffix(f".{rank}{path.suffix}")
         self._records: dict[str, Any] = {}
         if path is not None:
-            for file in sorted([path, *path.parent.glob(f"{path.stem}.*{path.suffix}")]):
+            for file in sorted([path, *path.parent.glob(f"{glob.escape(path.stem)}.*{glob.escape(path.suffix)}")]):
                 self._records.update(_read(file) if file.is_file() else ())
 
     def __contains__(self, key: str) -> bool:
@@ -118,8 +141,11 @@ def _read(path: Path) -> Iterable[tuple[str, Any]]:
     for line in path.read_bytes().splitlines():
         try:
             record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict) and isinstance(record.get("key"), str) and "value" in record:
             yield record["key"], record["value"]
-        except (ValueError, KeyError, TypeError):
+        else:
             broken += bool(line)
     if broken:
         logger.warning("%s: %d lines cannot be read; their answers are asked for again.", path, broken)

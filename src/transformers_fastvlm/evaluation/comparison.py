@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_REQUIRED = ("model", "settings", "results")
-_REQUIRED_OF_A_SCORE = (
-    "task",
-    "dataset_name",
-    "dataset_id",
-    "dataset_split",
-    "metric",
-    "metric_name",
-    "value",
-    "stderr",
-    "samples",
-)
+_NUMBER = (int, float)
+_KINDS = {"model": str, "settings": dict, "results": list}
+_KINDS_OF_A_SCORE = {
+    "task": str,
+    "dataset_name": str,
+    "dataset_id": (str, type(None)),
+    "dataset_split": (str, type(None)),
+    "metric": str,
+    "metric_name": str,
+    "value": _NUMBER,
+    "stderr": (*_NUMBER, type(None)),
+    "samples": int,
+}
+_KINDS_OF_A_SAMPLE = {"task": str, "document": int, "answers": list}
 
 
 @dataclass(frozen=True)
@@ -55,26 +57,59 @@ def read_results(path: Path) -> dict[str, Any]:
         results = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as results: {error}") from error
-    if not isinstance(results, dict) or any(name not in results for name in _REQUIRED):
-        raise ValueError(f"{path} has no results of `fastvlm evaluate`: {', '.join(_REQUIRED)} are expected.")
+    if wrong := _wrong(results, _KINDS):
+        raise ValueError(f"{path} has no results of `fastvlm evaluate`, but something {wrong}.")
     if not results["results"]:
         raise ValueError(f"{path} has no scores.")
     for row in results["results"]:
-        if missing := [name for name in _REQUIRED_OF_A_SCORE if name not in row]:
-            raise ValueError(f"{path} has a score without {', '.join(missing)}.")
+        if wrong := _wrong(row, _KINDS_OF_A_SCORE):
+            raise ValueError(f"{path} has a score {wrong}.")
     return results
 
 
+def _wrong(value: Any, kinds: dict[str, Any]) -> str | None:
+    """What keeps a value from being an object with these entries, in words; `None` if nothing does."""
+    if not isinstance(value, dict):
+        return f"that is {_kind(value)}, not an object"
+    if missing := [name for name in kinds if name not in value]:
+        return f"without {', '.join(missing)}"
+    others = [f"{name} is {_kind(value[name])}" for name, kind in kinds.items() if not isinstance(value[name], kind)]
+    return f"whose {', '.join(others)}" if others else None
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
+
+
 def read_answers(results_path: Path) -> dict[str, dict[int, Any]] | None:
-    """Answers by task and document, from the samples beside a file of results; `None` if they are not there."""
+    """
+    Answers by task and document, from the samples beside a file of results; `None` if they are not there.
+
+    Raises:
+        ValueError: if a line is no sample; the message names it.
+    """
     path = results_path.with_suffix(".samples.jsonl")
     if not path.is_file():
         return None
     answers: dict[str, dict[int, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        sample = json.loads(line)
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            sample = json.loads(line)
+            wrong = _wrong(sample, _KINDS_OF_A_SAMPLE) or _wrong_answers(sample["answers"])
+        except (ValueError, RecursionError) as error:
+            wrong = f"that is no JSON ({error})"
+        if wrong:
+            raise ValueError(f"{path}, line {number}, is no sample of `fastvlm evaluate`, but something {wrong}.")
         answers.setdefault(sample["task"], {})[sample["document"]] = _in_words(sample["answers"])
     return answers
+
+
+def _wrong_answers(given: list[Any]) -> str | None:
+    """Answers are texts, or pairs with a loss first."""
+    if all(isinstance(each, str) for each in given):
+        return None
+    pairs = all(isinstance(each, list) and each and isinstance(each[0], _NUMBER) for each in given)
+    return None if pairs else "whose answers are neither texts nor log-likelihoods"
 
 
 def _in_words(given: list[Any]) -> str:

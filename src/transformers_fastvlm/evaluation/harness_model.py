@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from . import answering
 from .answering import ModelOptions, generation_options, to_messages
-from .answers import AnswerStore, fingerprint, key_of
+from .answers import AnswerStore, fingerprint, is_answer, is_number, key_of
 from .images import any_unreadable
 
 # Prompts timed for the time to first token, one by one, after the first of them to warm up.
@@ -102,12 +102,16 @@ class FastVLM(lmms):
     @property
     def ttft_ms(self) -> float | None:
         """Mean time from decoded image and text to the first token, of some prompts one by one; `None` before any."""
-        return self._store.get(key_of(self._identity, "ttft_ms"))
+        kept = self._store.get(key_of(self._identity, "ttft_ms"))
+        return kept if is_number(kept) else None
 
     def _answer(self, requests: list[Instance], title: str, ask: Callable, wrong: Any) -> list[Any]:
         """What the store has, and what `ask` says to batches of the rest; `wrong` where an image is unreadable."""
         keys = [self._key(request) for request in requests]
-        missing = {key: request for key, request in zip(keys, requests) if key not in self._store}
+        as_words = isinstance(wrong, str)
+        missing = {
+            key: request for key, request in zip(keys, requests) if not is_answer(self._store.get(key), as_words)
+        }
         progress = tqdm(total=len(missing), desc=title, disable=self._rank != 0)
         for batch in self._batches(missing):
             images = {key: self._images(request) for key, request in batch.items()}

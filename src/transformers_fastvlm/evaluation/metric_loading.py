@@ -5,7 +5,7 @@
 from pathlib import Path
 from typing import Any
 
-from .extras import require
+from ..extras import require
 
 _FOLDER = Path(__file__).parent / "metrics"
 METRICS = ("exact_match", "vqa_accuracy", "anls", "relaxed_accuracy")
@@ -29,7 +29,7 @@ def load_metric(name: str, **options: Any) -> Any:
     """
     if name not in METRICS:
         raise ValueError(f"Unknown metric {name!r}; known are {', '.join(METRICS)}.")
-    require(["evaluate"])
+    require(["evaluate"], "evaluation")
     import evaluate
 
     return evaluate.load(str(_FOLDER / f"{name}.py"), **options)

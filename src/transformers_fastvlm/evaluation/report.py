@@ -39,7 +39,7 @@ def results_table(results: dict[str, Any]) -> Table:
         is_reported = row["task"] in cards and KNOWN_TASKS[row["task"]].metric == row["metric"]
         card = cards[row["task"]] if is_reported else {}
         originals = (f"{card[size]:.1f}" if size in card else "" for size in sizes)
-        counts = (str(row["samples"]), str(row["unreadable"]))
+        counts = (str(row["samples"]), str(row.get("unreadable", "–")))
         table.add_row(row["dataset_name"], row["metric_name"], score(row), *counts, *originals)
     return table
 

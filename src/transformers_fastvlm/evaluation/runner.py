@@ -14,8 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..extras import require
+from ..files import write_text
+from ..mistakes import require_device
 from .answering import ModelOptions
-from .extras import require
 from .images import blank_for_unreadable, pil_as_it_was
 from .known_tasks import KNOWN_TASKS, METRIC_NAMES, OWN_TASKS
 
@@ -52,6 +54,9 @@ class EvaluationConfig:
             samples.
         include_path: a folder with more task definitions (YAML), as of lmms-eval's option of that name.
         command: what the results say they were made with.
+
+    Raises:
+        ValueError: if nothing is to be done, a number is too small, or the device or the folder is not there.
     """
 
     model: ModelOptions
@@ -68,6 +73,10 @@ class EvaluationConfig:
             raise ValueError("Name at least one task.")
         if self.batch_size < 1 or (self.limit is not None and self.limit < 1):
             raise ValueError("`batch_size` and `limit` must be at least 1.")
+        if self.device is not None:
+            require_device(self.device)
+        if self.include_path is not None and not self.include_path.is_dir():
+            raise ValueError(f"There is no folder {self.include_path} with task definitions.")
 
     @property
     def answers_path(self) -> Path:
@@ -92,7 +101,7 @@ def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
         MissingLibraryError: if lmms-eval is not installed.
         EvaluationError: if a task is unknown, or its data or the model is not on this machine and cannot be loaded.
     """
-    require(["lmms_eval", "accelerate", "datasets"])
+    require(["lmms_eval", "accelerate", "datasets"], "evaluation")
     with pil_as_it_was():
         from lmms_eval.evaluator import simple_evaluate
         from lmms_eval.tasks import TaskManager
@@ -139,14 +148,14 @@ def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
 
 
 def _write(config: EvaluationConfig, results: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-    config.output.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     lines = (json.dumps(sample, ensure_ascii=False, default=str) + "\n" for sample in samples)
-    config.samples_path.write_text("".join(lines), encoding="utf-8")
+    write_text(config.samples_path, "".join(lines))
+    write_text(config.output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
 
 def quieten_harness() -> None:
     """Have lmms-eval say nothing but errors, in this whole process."""
-    require(["lmms_eval"])
+    require(["lmms_eval"], "evaluation")
     with pil_as_it_was():
         import lmms_eval.evaluator  # noqa: F401  (what it imports sets the logger up)
     from loguru import logger

@@ -31,8 +31,7 @@ def quantization_config(
         ValueError: if the scheme or a part is unknown.
         ImportError: if the library behind it is not installed; the message names the extra.
     """
-    if scheme not in get_args(Scheme):
-        raise ValueError(f"Unknown scheme {scheme!r}; known are {', '.join(get_args(Scheme))}.")
+    require_known_scheme(scheme)
     if unknown := set(keep) - set(SPARED_PARTS):
         raise ValueError(f"Unknown parts {sorted(unknown)}; known are {', '.join(SPARED_PARTS)}.")
     skipped = [name for part in keep for name in SPARED_PARTS[part]]
@@ -45,6 +44,15 @@ def quantization_config(
             f"`{scheme}` needs a library that is not installed; `pip install transformers-fastvlm[quantization]` "
             "installs it."
         ) from error
+
+
+def require_known_scheme(scheme: str) -> None:
+    """
+    Raises:
+        ValueError: if there is no such scheme.
+    """
+    if scheme not in get_args(Scheme):
+        raise ValueError(f"Unknown scheme {scheme!r}; known are {', '.join(get_args(Scheme))}.")
 
 
 def _torchao_config(scheme: Scheme, skipped: list[str]) -> TorchAoConfig:
@@ -68,4 +76,4 @@ def _bitsandbytes_config(scheme: Scheme, compute_dtype: torch.dtype, skipped: li
     )
 
 
-__all__ = ["Scheme", "quantization_config"]
+__all__ = ["Scheme", "quantization_config", "require_known_scheme"]

@@ -4,9 +4,9 @@
 
 from .build import build_vlm
 from .card import write_adapter_card
-from .checkpoints import last_whole_checkpoint
+from .checkpoints import last_whole_checkpoint, remove_cut_off_checkpoints, train
 from .collator import FastVLMDataCollator
-from .data import RowReport, load_chat_dataset, prepare_dataset
+from .data import MissingColumnError, RowReport, load_chat_dataset, prepare_dataset
 from .lora import lora_target_modules
 from .memory import explained_out_of_memory
 from .parameters import PARTS, parameter_groups, train_only
@@ -17,6 +17,7 @@ __all__ = [
     "PARTS",
     "STAGES",
     "FastVLMDataCollator",
+    "MissingColumnError",
     "RowError",
     "RowFormat",
     "RowReport",
@@ -28,6 +29,8 @@ __all__ = [
     "lora_target_modules",
     "parameter_groups",
     "prepare_dataset",
+    "remove_cut_off_checkpoints",
+    "train",
     "train_only",
     "write_adapter_card",
 ]

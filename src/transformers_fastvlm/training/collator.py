@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ..processing_fastvlm import FastVLMProcessor
-from .rows import NO_LOSS, RowFormat, encode_row
+from .rows import NO_LOSS, EncodedText, RowError, RowFormat, encode_row
+from .sources import UNITS, place_column
 
 
 @dataclass
@@ -34,7 +35,7 @@ class FastVLMDataCollator:
         Raises:
             RowError: if a row cannot be trained on; see `prepare_dataset`, which finds such rows beforehand.
         """
-        texts, pixels = zip(*(encode_row(self.processor, row, self.row_format) for row in rows))
+        texts, pixels = zip(*map(self._encode, rows))
         batch = self.processor.tokenizer.pad(
             [{"input_ids": text.input_ids} for text in texts],
             padding_side="right",
@@ -50,3 +51,11 @@ class FastVLMDataCollator:
         if crops:
             result["pixel_values"] = torch.cat(crops)
         return result
+
+    def _encode(self, row: dict[str, Any]) -> tuple[EncodedText, torch.Tensor | None]:
+        try:
+            return encode_row(self.processor, row, self.row_format)
+        except RowError as error:
+            if (column := place_column(list(row))) is None:
+                raise
+            raise RowError(f"{UNITS[column].capitalize()} {row[column]}: {error}", error.reason) from error

@@ -10,9 +10,10 @@ import torch
 
 from ..image_reading import read_image, to_rgb
 from ..processing_fastvlm import FastVLMProcessor
+from .sources import FAULT_COLUMN
 
 NO_LOSS = -100
-Reason = Literal["image", "messages", "assistant", "placeholders", "length"]
+Reason = Literal["json", "image", "messages", "assistant", "placeholders", "length"]
 _LLAVA_ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 
 
@@ -80,7 +81,9 @@ def read_messages(row: dict[str, Any], row_format: RowFormat) -> list[dict[str, 
     Raises:
         RowError: if it is not one of the known kinds, or has no assistant turn.
     """
-    value = row[row_format.messages_column]
+    if fault := row.get(FAULT_COLUMN):
+        raise RowError(fault, "json")
+    value = row.get(row_format.messages_column)
     if not isinstance(value, (list, tuple)) or not value or not all(isinstance(turn, dict) for turn in value):
         raise RowError(f"`{row_format.messages_column}` is not a list of messages but {_describe(value)}.", "messages")
     messages = []
@@ -106,7 +109,7 @@ def read_images(row: dict[str, Any], row_format: RowFormat) -> list[PIL.Image.Im
     Raises:
         RowError: if one is missing or unreadable.
     """
-    value = row[row_format.images_column] if row_format.images_column else None
+    value = row.get(row_format.images_column) if row_format.images_column else None
     values = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
     return [_read_image(each, index) for index, each in enumerate(values)]
 
