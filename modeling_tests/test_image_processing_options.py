@@ -10,7 +10,8 @@ import PIL.Image
 import pytest
 import torch
 
-from helpers_images import backends, random_pixels, to_bytes
+from helpers_images import backends, needs_torchvision, random_pixels, to_bytes
+from transformers_fastvlm.image_processing_fastvlm import FastVLMImageProcessor
 from transformers_fastvlm.image_processing_pil_fastvlm import FastVLMImageProcessorPil
 
 
@@ -122,6 +123,24 @@ def test_values_that_an_option_cannot_have(processor_class, tmp_path, options, m
     path.write_text(json.dumps(stored | options))
     with pytest.raises(ValueError, match=rf"{re.escape(str(tmp_path))}: .*{message}"):
         processor_class.from_pretrained(tmp_path)
+
+
+@needs_torchvision
+@pytest.mark.parametrize("resample", sorted({*PIL.Image.Resampling} - {0, 1, 2, 3}))
+def test_filters_that_torchvision_has_not(resample):
+    message = r"`resample` .* is none that FastVLMImageProcessor has: 0 \(nearest\), 1 \(lanczos\)"
+    with pytest.raises(ValueError, match=message):
+        FastVLMImageProcessor(resample=resample)
+    with pytest.raises(ValueError, match=message):
+        FastVLMImageProcessor(size=64)(PIL.Image.new("RGB", (40, 30)), resample=resample)
+
+
+@backends
+def test_two_channels_need_to_be_converted(processor_class):
+    pixels = random_pixels(30, 40, 2)
+    assert processor_class(size=64)(pixels)
+    with pytest.raises(ValueError, match="2 channels can only be used with `do_convert_rgb=True`"):
+        processor_class(size=64)(pixels, do_convert_rgb=False)
 
 
 @backends

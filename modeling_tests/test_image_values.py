@@ -234,6 +234,8 @@ LAYOUTS = {
     "upside down": lambda pixels: pixels[::-1].copy()[::-1],
     "every second": lambda pixels: pixels.repeat(2, 0).repeat(2, 1)[::2, ::2],
     "big-endian float": lambda pixels: pixels.astype(">f4"),
+    "big-endian float in 0..1": lambda pixels: (pixels / 255).astype(">f4"),
+    "long double in 0..1": lambda pixels: (pixels / 255).astype(np.longdouble),
     "big-endian int64": lambda pixels: pixels.astype(">i8"),
     "long double": lambda pixels: pixels.astype(np.longdouble),
     "field of a record": lambda pixels: _field_of_a_record(pixels),

@@ -105,6 +105,7 @@ class FastVLMImageProcessorMixin:
     """
 
     valid_kwargs: type
+    filters = frozenset(PILImageResampling)
     model_input_names = ["pixel_values"]
 
     resample = PILImageResampling.BICUBIC
@@ -131,7 +132,7 @@ class FastVLMImageProcessorMixin:
             if crop != square_side(self.size):
                 raise ValueError(f"`crop_size` {crop} is given without `size`, which images are resized to before.")
         super().__init__(**options)
-        _check_options(**self._options(None))
+        self._check(self._options(None))
 
     @classmethod
     def get_image_processor_dict(cls, pretrained_model_name_or_path, **kwargs):
@@ -238,8 +239,15 @@ class FastVLMImageProcessorMixin:
             )
         return super()._standardize_kwargs(**kwargs)  # type: ignore[misc]
 
+    def _check(self, options: Mapping[str, Any]) -> None:
+        _check_options(**options)
+        resample = options["resample"]
+        if isinstance(resample, int) and resample not in self.filters:
+            known = ", ".join(f"{int(each)} ({each.name.lower()})" for each in sorted(self.filters))
+            raise ValueError(f"`resample` {resample!r} is none that {type(self).__name__} has: {known}.")
+
     def _validate_preprocess_kwargs(self, **kwargs) -> None:
-        _check_options(**kwargs)
+        self._check(kwargs)
         super()._validate_preprocess_kwargs(**kwargs)  # type: ignore[misc]
 
     def _prepare_images_structure(self, images, expected_ndims: int = 3) -> list[AnyImage]:

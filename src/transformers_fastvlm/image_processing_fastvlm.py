@@ -23,7 +23,7 @@ from .image_processing_base import (
     square_side,
 )
 from .image_reading import loaded, to_rgb, upright
-from .image_values import AnyImage, is_channels_first, to_8bit_tensor
+from .image_values import AnyImage, check_channels, is_channels_first, to_8bit_tensor
 from .padded_resize import is_narrow, resize_narrow, resizes_columns_first
 
 # Rows padded at a time, so that the padded square of a tall image never exists as a whole.
@@ -38,6 +38,14 @@ class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
     """FastVLM's image processor on torchvision. See [`FastVLMImageProcessorKwargs`] for its options."""
 
     valid_kwargs = FastVLMImageProcessorKwargs
+    filters = frozenset(
+        [
+            PILImageResampling.NEAREST,
+            PILImageResampling.LANCZOS,
+            PILImageResampling.BILINEAR,
+            PILImageResampling.BICUBIC,
+        ]
+    )
 
     def __init__(self, **kwargs: Unpack[FastVLMImageProcessorKwargs]):
         requires_backends(self, ["torchvision"])
@@ -64,7 +72,8 @@ class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
             image = image.permute(2, 0, 1)
         image = to_8bit_tensor(image)
         if do_convert_rgb:
-            image = image[:3] if len(image) > 2 else image[:1].repeat(3, 1, 1)
+            return image[:3] if len(image) > 2 else image[:1].repeat(3, 1, 1)
+        check_channels(len(image))
         return image
 
     def pad_to_square(self, image: torch.Tensor, background_color: int | tuple[int, ...] = 0) -> torch.Tensor:

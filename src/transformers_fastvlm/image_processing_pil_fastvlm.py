@@ -20,7 +20,7 @@ from .image_processing_base import (
     square_side,
 )
 from .image_reading import loaded, to_rgb, upright
-from .image_values import AnyImage, is_channels_first, to_8bit_array
+from .image_values import AnyImage, check_channels, is_channels_first, to_8bit_array
 from .padded_resize import is_narrow, resize_narrow
 
 # Rows padded at a time, so that the padded square of a tall image never exists as a whole.
@@ -60,8 +60,7 @@ class FastVLMImageProcessorPil(FastVLMImageProcessorMixin, PilBackend):
         image = to_8bit_array(image)  # (channels, height, width)
         if do_convert_rgb:
             image = image[:3] if len(image) > 2 else np.repeat(image[:1], 3, axis=0)
-        if len(image) not in _MODES:
-            raise ValueError(f"An image of {len(image)} channels can only be used with `do_convert_rgb=True`.")
+        check_channels(len(image))
         if len(image) == 1:
             return PIL.Image.fromarray(np.ascontiguousarray(image[0]))
         bands = [PIL.Image.fromarray(np.ascontiguousarray(channel)) for channel in image]

@@ -45,6 +45,12 @@ def check_array(image: ImageArray) -> None:
         raise ValueError(f"An array of shape {tuple(image.shape)} is no image and no batch of images.")
 
 
+def check_channels(count: int) -> None:
+    """Raise a `ValueError` if an image of so many channels cannot be used as it is."""
+    if count not in (1, 3, 4):
+        raise ValueError(f"An image of {count} channels can only be used with `do_convert_rgb=True`.")
+
+
 def flatten_images(images: Any) -> list[AnyImage]:
     """One list of all images in a single image, a batch of them as an array, or lists nested to any depth.
 
@@ -113,7 +119,7 @@ def to_8bit_array(pixels: np.ndarray, factor: float | None = None) -> np.ndarray
         return pixels
     pixels = pixels.astype(pixels.dtype.newbyteorder("="))
     if factor is None:
-        factor = pixel_factor(pixels.dtype.name, float(pixels.min()), float(pixels.max()))
+        factor = pixel_factor(_dtype_name(pixels), float(pixels.min()), float(pixels.max()))
     return np.rint(pixels * np.float32(factor)).astype(np.uint8)
 
 
@@ -122,7 +128,7 @@ def to_8bit_tensor(pixels: torch.Tensor, factor: float | None = None) -> torch.T
     pixels = pixels.detach()
     if pixels.dtype == torch.uint8:
         return pixels
-    dtype = str(pixels.dtype).removeprefix("torch.")
+    dtype = _dtype_name(pixels)
     # uint16 has few operations in torch; float32 holds every value an image can have.
     pixels = pixels.float()
     if factor is None:
@@ -153,7 +159,7 @@ def to_one_range(images: Sequence[AnyImage]) -> tuple[list[AnyImage], list[bool]
         ValueError: if values are not finite or out of range, or it cannot be told which range an image is in.
     """
     floating = [whole for whole in images if is_floating(whole)]
-    factors = [pixel_factor(str(whole.dtype).removeprefix("torch."), *_extremes(whole)) for whole in floating]
+    factors = [pixel_factor(_dtype_name(whole), *_extremes(whole)) for whole in floating]
     factor = min(factors, default=1.0)
     for image, own in zip(floating, factors):
         if own != factor and not _is_whole(image):
@@ -168,6 +174,11 @@ def to_one_range(images: Sequence[AnyImage]) -> tuple[list[AnyImage], list[bool]
         flat += parts
         in_unit_range += [is_floating(whole) and factor != 1] * len(parts)
     return flat, in_unit_range
+
+
+def _dtype_name(image: ImageArray) -> str:
+    """The data type's name in either library, whatever the order of its bytes."""
+    return str(image.dtype).removeprefix("torch.") if isinstance(image, torch.Tensor) else image.dtype.name
 
 
 def _extremes(image: ImageArray) -> tuple[float, float]:
