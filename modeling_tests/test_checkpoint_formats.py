@@ -219,6 +219,12 @@ def test_upstream_configuration():
         to_own_config(other)
 
 
+@pytest.mark.parametrize("text_config", [5, "qwen2", [[]], [["a", 1]]])
+def test_an_upstream_configuration_whose_decoder_is_no_object_is_refused(text_config):
+    with pytest.raises(ValueError, match="wrong kind"):
+        to_own_config({"model_type": "fast_vlm", "text_config": text_config})
+
+
 def test_own_configurations_pass_through():
     config = tiny_model().config.to_dict()
     assert to_own_config(config) is config

@@ -144,7 +144,14 @@ def test_an_index_that_leads_elsewhere_is_refused(folder, name):
 
 @pytest.mark.parametrize(
     "content",
-    [[], None, "x", {}, {"weight_map": {}}, *({"metadata": {}, "weight_map": odd} for odd in ([], {"w": 3}, None))],
+    [
+        [],
+        None,
+        "x",
+        {},
+        {"weight_map": {}},
+        *({"metadata": {}, "weight_map": odd} for odd in ([], {}, {"w": 3}, None)),
+    ],
 )
 def test_a_damaged_index_is_named(folder, content):
     (folder / "model.safetensors").unlink()

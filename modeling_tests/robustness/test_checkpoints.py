@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoProcessor
 from robustness.harness import Refused, attempt, fuzzed
 from robustness.strategies import NOT_A_DICTIONARY, ODD_VALUES, Labelled, damaged_bytes, damaged_trees, to_json
 from tiny_models import write_tiny_checkpoint
-from transformers_fastvlm import AutoModelForVision2Seq, FastViTHDModel
+from transformers_fastvlm import AutoModelForVision2Seq, FastViTHDModel, FastVLMForConditionalGeneration
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -207,8 +207,9 @@ def test_a_damaged_index_is_refused_or_loads_whole(how, data):
 
 
 FILES = {
-    "config.json": lambda folder: AutoModelForVision2Seq.from_pretrained(folder),
-    "generation_config.json": lambda folder: AutoModelForVision2Seq.from_pretrained(folder),
+    # The Auto classes read it before they know whose it is.
+    "config.json": FastVLMForConditionalGeneration.from_pretrained,
+    "generation_config.json": AutoModelForVision2Seq.from_pretrained,
     "processor_config.json": AutoProcessor.from_pretrained,
     "tokenizer_config.json": AutoProcessor.from_pretrained,
     "tokenizer.json": AutoProcessor.from_pretrained,

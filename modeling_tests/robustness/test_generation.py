@@ -255,7 +255,7 @@ def test_options_mean_the_same_to_a_used_and_a_new_model(row, chosen, seed):
         before = copied((inputs, arguments))
         torch.manual_seed(seed)
         outcomes.append(
-            attempt(lambda model=model, arguments=arguments: model.generate(**inputs, **arguments), *chosen)
+            attempt(lambda model=model, arguments=arguments: model.generate(**inputs, **arguments), *chosen, "penalty")
         )
         assert same(copied((inputs, arguments)), before)
     used, new = (outcome.sequences if hasattr(outcome, "sequences") else outcome for outcome in outcomes)

@@ -90,8 +90,7 @@ def _from_upstream(config: dict[str, Any]) -> dict[str, Any]:
     architecture = vision_config.get("architecture", "fastvit_mci3")
     if architecture.split(".")[0] != "fastvit_mci3":
         raise ValueError(f"Unknown encoder {architecture!r} in a `fast_vlm` configuration; known is 'fastvit_mci3'.")
-    text_config = dict(config.get("text_config") or {})
-    text_config.setdefault("model_type", "qwen2")
+    text_config = {"model_type": "qwen2", **(config.get("text_config") or {})}
     if text_config["model_type"] == "qwen2" and text_config.get("vocab_size", 0) > IM_END_ID:
         text_config["eos_token_id"] = [IM_END_ID, ENDOFTEXT_ID]
     image_token_id = config.get("image_token_id", config.get("image_token_index", DEFAULT_IMAGE_TOKEN_ID))

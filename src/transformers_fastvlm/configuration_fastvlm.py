@@ -93,9 +93,10 @@ class FastViTHDConfig(BackboneConfigMixin, PretrainedConfig):
         _raise_on_unknown_dtype(self.dtype, kwargs.get("torch_dtype"))
         self.stage_names = ["stem"] + [f"stage{index}" for index in range(1, len(self.depths) + 1)]
         kwargs.pop("stage_names", None)
-        self.set_output_features_output_indices(
-            out_features=kwargs.pop("out_features", None), out_indices=kwargs.pop("out_indices", None)
-        )
+        with _values_of("choice of `out_features` and `out_indices`"):
+            self.set_output_features_output_indices(
+                out_features=kwargs.pop("out_features", None), out_indices=kwargs.pop("out_indices", None)
+            )
         with _values_of("configuration"):
             super().__post_init__(**_without_derived_values(self, kwargs))
 
@@ -256,6 +257,9 @@ def _raise_on_bad_numbers(value_of: Callable[[str], Any]) -> None:
     heads, key_heads = value_of("num_attention_heads"), value_of("num_key_value_heads")
     if isinstance(heads, int) and isinstance(key_heads, int) and heads % key_heads:
         raise ValueError(f"`num_attention_heads` {heads} must be a multiple of `num_key_value_heads` {key_heads}.")
+    width = value_of("hidden_size")
+    if isinstance(heads, int) and isinstance(width, int) and value_of("head_dim") is None and width < heads:
+        raise ValueError(f"`hidden_size` {width} cannot be split into `num_attention_heads` {heads}.")
 
 
 def _raise_on_unknown_activation(name: Any, option: str) -> None:

@@ -100,7 +100,8 @@ def _weight_map(index: str | os.PathLike) -> dict[str, str]:
     weight_map = content.get("weight_map")
     if not isinstance(content.get("metadata"), dict):  # transformers reads it
         raise ValueError(f"{index} is damaged: it lacks `metadata`, an object.")
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+    names_files = isinstance(weight_map, dict) and all(isinstance(name, str) for name in weight_map.values())
+    if not weight_map or not names_files:
         raise ValueError(f"{index} is damaged: its `weight_map` should name the file of each tensor.")
     for name in weight_map.values():
         path = PurePosixPath(name.replace("\\", "/"))
