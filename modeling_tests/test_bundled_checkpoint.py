@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from transformers import AutoProcessor
+from transformers import AutoProcessor, pipeline
 
 ROOT = Path(__file__).parent.parent
 BUNDLED = ROOT / "checkpoints" / "tiny-reader"
@@ -45,3 +45,22 @@ def test_it_reads_the_images_of_the_demo(task, model, processor):
     assert text == task["answer"]
     assert 0 < seconds < time.perf_counter() - before  # to the first of several tokens
     assert text not in [other["answer"] for other in TASKS if other["image"] != task["image"]]
+
+
+def test_batches_are_answered_as_single_prompts_are(model, processor):
+    chats = []
+    for task in TASKS:
+        content = [{"type": "image", "path": str(BUNDLED / "images" / task["image"])}]
+        chats.append([{"role": "user", "content": [*content, {"type": "text", "text": task["question"]}]}])
+    options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
+
+    def answers(conversations: list) -> list[str]:
+        inputs = processor.apply_chat_template(conversations, **options, processor_kwargs={"padding": True})
+        output = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+        return processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    expected = [answers([chat])[0] for chat in chats]
+    assert answers(chats) == expected
+    answering = pipeline("image-text-to-text", model=model, processor=processor, batch_size=2)
+    generated = answering(text=chats, max_new_tokens=12, do_sample=False, return_full_text=False)
+    assert [each[0]["generated_text"] for each in generated] == expected

@@ -90,8 +90,7 @@ def _from_upstream(config: dict[str, Any]) -> dict[str, Any]:
     architecture = vision_config.get("architecture", "fastvit_mci3")
     if architecture.split(".")[0] != "fastvit_mci3":
         raise ValueError(f"Unknown encoder {architecture!r} in a `fast_vlm` configuration; known is 'fastvit_mci3'.")
-    text_config = dict(config.get("text_config") or {})
-    text_config.setdefault("model_type", "qwen2")
+    text_config = {"model_type": "qwen2", **(config.get("text_config") or {})}
     if text_config["model_type"] == "qwen2" and text_config.get("vocab_size", 0) > IM_END_ID:
         text_config["eos_token_id"] = [IM_END_ID, ENDOFTEXT_ID]
     image_token_id = config.get("image_token_id", config.get("image_token_index", DEFAULT_IMAGE_TOKEN_ID))
@@ -118,13 +117,17 @@ def to_own_config(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of an original or upstream checkpoint in our own layout; any other is returned as it is.
 
     Raises:
-        ValueError: if the encoder or projector is none that FastVLM has.
+        ValueError: if the encoder or projector is none that FastVLM has, or a value is of the wrong kind.
     """
-    if config.get("model_type") == "llava_qwen2":
-        return {"model_type": "fastvlm", **_from_original(config)}
-    if config.get("model_type") == "fast_vlm":
-        return {"model_type": "fastvlm", **_from_upstream(config)}
-    return config
+    translate = {"llava_qwen2": _from_original, "fast_vlm": _from_upstream}.get(str(config.get("model_type")))
+    if translate is None:
+        return config
+    try:
+        return {"model_type": "fastvlm", **translate(config)}
+    except (AttributeError, TypeError) as error:
+        raise ValueError(
+            f"This `{config['model_type']}` configuration has a value of the wrong kind: {error}"
+        ) from error
 
 
 _TOP_LEVEL = [
