@@ -290,7 +290,7 @@ def test_stages_build_a_model_from_two_parts_and_train_what_they_say(checkpoint,
     for part in ("vision_tower.stem", "multi_modal_projector", "language_model.layers"):
         assert any(not torch.equal(later[name], weights[name]) for name in weights if part in name)
     model = FastVLMForConditionalGeneration.from_pretrained(tmp_path / "two")
-    assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids(["<|im_end|>"])
 
 
 @pytest.mark.parametrize(
