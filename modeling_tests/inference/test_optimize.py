@@ -68,8 +68,8 @@ def test_answers_stay_the_same_also_streamed_and_as_a_batch(cache, capsys):
 
 def test_the_next_process_finds_the_converted_encoder(cache, monkeypatch):
     optimize_for_inference(tiny_model(), encoder="openvino", cache_dir=cache)
-    assert sorted(path.suffix for path in cache.iterdir()) == [".bin", ".xml"]
-    monkeypatch.setattr("transformers_fastvlm.inference.openvino_encoder._convert", None)
+    assert sorted(path.suffix for path in cache.iterdir()) == [".bin", ".json", ".xml"]
+    monkeypatch.setattr("transformers_fastvlm.inference.openvino_encoder.convert", None)
     assert optimize_for_inference(tiny_model(), encoder="openvino", cache_dir=cache).was_cached
     with pytest.raises(TypeError):  # other weights are another encoder
         optimize_for_inference(tiny_model(seed=1), encoder="openvino", cache_dir=cache)
@@ -94,7 +94,7 @@ def test_what_else_is_asked_of_the_encoder_runs_as_before(cache):
     used = []
     runtime, tower.runtime = tower.runtime, lambda pixels: used.append(1) or runtime(pixels)
     with torch.no_grad():
-        assert len(tower(images(1), output_hidden_states=True).hidden_states) == 5
+        assert len(tower(images(1), output_hidden_states=True).hidden_states) == 6
         assert not used
         tower(images(1))
         assert used
