@@ -4,7 +4,7 @@ export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 
 TINY_TASKS = tiny_reading,tiny_counting,tiny_colours,tiny_digits,tiny_matching,tiny_retrieval
 
-.PHONY: demo test test-slow test-floor eval lint format clean
+.PHONY: demo test test-slow test-floor test-newest eval lint format clean
 
 demo: .venv/ready
 	.venv/bin/python examples/read_images.py
@@ -19,6 +19,10 @@ test-slow: .venv/ready
 # The oldest supported transformers, without torchvision, timm or any extra.
 test-floor: .venv-floor/ready
 	OMP_NUM_THREADS=1 .venv-floor/bin/python -m pytest -n 2 --dist loadfile
+
+# What `pip install` gives today: the wheel, with the newest transformers and torch. Its tests are those of the core.
+test-newest: .venv-newest/ready
+	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 --dist loadfile modeling_tests/robustness modeling_tests/test_*.py
 
 # Answers that are kept would be those of the code before a change.
 eval: .venv/ready
@@ -47,8 +51,17 @@ format: .venv/ready
 .venv-floor/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-floor
 	.venv-floor/bin/python -m pip install --quiet --upgrade pip
-	.venv-floor/bin/python -m pip install --quiet "torch==2.13.0" "transformers==5.16.1" pytest pytest-xdist -e .
+	.venv-floor/bin/python -m pip install --quiet "torch==2.13.0" "transformers==5.16.1" hypothesis pytest pytest-xdist -e .
+	touch $@
+
+# Everything in the package is in the wheel: made anew when any of it changes.
+.venv-newest/ready: pyproject.toml $(shell find src -name '*.py')
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade pip
+	rm -rf dist
+	.venv-newest/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	.venv-newest/bin/python -m pip install --quiet dist/*.whl pytest pytest-xdist hypothesis
 	touch $@
 
 clean:
-	rm -rf .venv .venv-floor .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-floor .venv-newest dist .mypy_cache .pytest_cache .ruff_cache

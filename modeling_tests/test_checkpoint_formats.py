@@ -20,7 +20,7 @@ from transformers_fastvlm import (
     FastVLMForConditionalGeneration,
 )
 from transformers_fastvlm.checkpoint_formats import has_training_form, to_own_config
-from transformers_fastvlm.loading import tensor_names
+from transformers_fastvlm.loading import tensor_headers
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_original_in_shards_and_saved_as_own(original_folder, golden_inputs, gol
     model.save_pretrained(tmp_path / "own")
     own = AutoModelForVision2Seq.from_pretrained(tmp_path / "own", dtype=torch.float32)
     assert_close_to_largest(own(**golden_inputs, logits_to_keep=1).logits, logits, 1e-6)
-    names = set(tensor_names(tmp_path / "own" / "model.safetensors"))
+    names = set(tensor_headers(tmp_path / "own" / "model.safetensors"))
     assert names == set(own.state_dict())
     own.save_pretrained(tmp_path / "again")
     first, second = (load_file(tmp_path / folder / "model.safetensors") for folder in ("own", "again"))
@@ -84,7 +84,7 @@ def test_original_in_shards_and_saved_as_own(original_folder, golden_inputs, gol
 
 def test_own_names_follow_the_transformers_convention(tmp_path):
     tiny_model().save_pretrained(tmp_path)
-    names = set(tensor_names(tmp_path / "model.safetensors"))
+    names = set(tensor_headers(tmp_path / "model.safetensors"))
     assert {name.split(".")[0] for name in names} == {"model", "lm_head"}
     assert {name.split(".")[1] for name in names} == {
         "vision_tower",
@@ -136,7 +136,7 @@ def test_lm_head_is_untied_whatever_the_configuration_says(original_folder, orig
     model = AutoModelForVision2Seq.from_pretrained(tmp_path)
     assert not torch.equal(model.lm_head.weight, model.get_input_embeddings().weight)
     model.save_pretrained(tmp_path / "own")
-    assert "lm_head.weight" in set(tensor_names(tmp_path / "own" / "model.safetensors"))
+    assert "lm_head.weight" in set(tensor_headers(tmp_path / "own" / "model.safetensors"))
 
 
 def test_remote_code_in_a_checkpoint_is_never_run(original_folder, original_config, tmp_path):
@@ -324,7 +324,7 @@ def test_pickled_weights_are_not_loaded_unless_asked(own_folder):
 def test_tensor_names_reads_the_header(own_folder):
     path = own_folder / "model.safetensors"
     with safe_open(path, "pt") as file:
-        assert sorted(tensor_names(path)) == sorted(file.keys())
+        assert sorted(tensor_headers(path)) == sorted(file.keys())
 
 
 def test_base_checkpoint_may_lack_the_head(tmp_path):

@@ -2,10 +2,12 @@ import json
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, LlamaConfig
 
 from tiny_models import TINY_TEXT, tiny_config
 from transformers_fastvlm import FastViTHDConfig, FastVLMConfig
+from transformers_fastvlm.checkpoint_formats import to_own_config
 from transformers_fastvlm.configuration_fastvlm import FASTVITHD_FAMILY
 
 
@@ -81,3 +83,57 @@ def test_the_parts_have_the_files_dtype(tmp_path, golden):
     assert own.text_config.dtype == torch.float16
     original = AutoConfig.from_pretrained(golden / "original")
     assert original.dtype == original.text_config.dtype == original.vision_config.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "message"),
+    [
+        ("vision_config", {"depths": [1, 1, 10**6, 1, 1]}, "depths"),
+        ("vision_config", {"depths": 3}, "depths"),
+        ("vision_config", {"hidden_sizes": [8, 16, 2, 32, 64]}, "hidden_sizes"),
+        ("vision_config", {"hidden_sizes": [8, 2**63, 2, 32, 64]}, "hidden_sizes"),
+        ("vision_config", {"expansion_ratio": 0}, "hidden_size"),
+        ("vision_config", {"expansion_ratio": 1.3}, "expansion_ratio"),
+        ("vision_config", {"mlp_ratio": float("nan")}, "mlp_ratio"),
+        ("vision_config", {"hidden_act": "x"}, "hidden_act"),
+        ("vision_config", {"hidden_size": 5}, "`hidden_size` follows"),
+        ("vision_config", {"dtype": "x"}, "dtype"),
+        ("text_config", {"model_type": "nope"}, "nope"),
+        ("text_config", {"model_type": ["qwen2"]}, "model type"),
+        ("text_config", {"num_key_value_heads": 3}, "num_key_value_heads"),
+        ("text_config", {"num_hidden_layers": 10**9, "layer_types": None}, "num_hidden_layers"),
+        ("text_config", {"hidden_act": "x"}, "hidden_act"),
+        ("text_config", {"dtype": "x"}, "text_config"),
+        (None, {"text_config": 5}, "text_config"),
+        (None, {"vision_config": [1]}, "vision_config"),
+        (None, {"projector_hidden_act": "x"}, "projector_hidden_act"),
+        (None, {"dtype": 5}, "dtype"),
+        (None, {"torch_dtype": "float33"}, "dtype"),
+        (None, {"image_seq_length": 3}, "`image_seq_length` follows"),
+        (None, {"id2label": "x"}, "wrong kind"),
+    ],
+)
+def test_values_that_no_model_has_are_refused_by_name(part, values, message):
+    config = tiny_config().to_dict()
+    (config[part] if part else config).update(values)
+    with pytest.raises((ValueError, StrictDataclassError), match=message):
+        FastVLMConfig.from_dict(config)
+
+
+def test_derived_values_that_are_right_are_taken():
+    config = FastVLMConfig.from_dict(tiny_config().to_dict() | {"image_seq_length": 4})
+    assert config.image_seq_length == 4
+    assert FastViTHDConfig(hidden_size=3072, stride=64).hidden_size == 3072
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"mm_vision_tower": 3}, {"mm_vision_tower": ["mobileclip_l_1024"]}, {"mm_vision_tower": None},
+     {"model_type": "fast_vlm", "vision_config": 3}, {"model_type": "fast_vlm", "vision_config": {"architecture": 3}},
+     {"model_type": "fast_vlm", "text_config": 3}, {"model_type": "fast_vlm", "image_seq_length": "256"},
+     {"model_type": "fast_vlm", "text_config": {"vocab_size": "many"}}],
+)  # fmt: skip
+def test_foreign_configurations_with_values_of_the_wrong_kind_are_refused(golden, values):
+    original = json.loads((golden / "original" / "config.json").read_text())
+    with pytest.raises(ValueError, match=r"wrong kind|vision tower"):
+        to_own_config(original | values)

@@ -16,7 +16,7 @@ from transformers_fastvlm import (
     FastVLMForConditionalGeneration,
     FastVLMModel,
 )
-from transformers_fastvlm.loading import find_image_token_id, tensor_names, weight_files
+from transformers_fastvlm.loading import find_image_token_id, tensor_headers, weight_files
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_damaged_headers_name_the_file(folder, header):
     with pytest.raises(ValueError, match=r"model\.safetensors is (no safetensors file|damaged)"):
         FastVLMForConditionalGeneration.from_pretrained(folder)
     with pytest.raises(ValueError, match=r"model\.safetensors"):
-        list(tensor_names(folder / "model.safetensors"))
+        list(tensor_headers(folder / "model.safetensors"))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 7, b"\xff" * 64, struct.pack("<Q", 4) + b"{{{{", b"[" * 5000])
@@ -135,13 +135,16 @@ def test_garbage_in_place_of_weights_names_the_file(folder, content):
 )  # fmt: skip
 def test_an_index_that_leads_elsewhere_is_refused(folder, name):
     (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lm_head.weight": name}}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {"lm_head.weight": name}})
+    )
     with pytest.raises(ValueError, match="is no safetensors file of this checkpoint"):
         FastVLMForConditionalGeneration.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
-    "content", [[], None, "x", {}, {"weight_map": []}, {"weight_map": {"w": 3}}, {"weight_map": None}]
+    "content",
+    [[], None, "x", {}, {"weight_map": {}}, *({"metadata": {}, "weight_map": odd} for odd in ([], {"w": 3}, None))],
 )
 def test_a_damaged_index_is_named(folder, content):
     (folder / "model.safetensors").unlink()
@@ -177,6 +180,28 @@ def test_a_damaged_tokenizer_is_named_where_its_ids_are_read(tmp_path, name, con
     (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(ValueError, match="damaged"):
         find_image_token_id(tmp_path, {})
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.float8_e4m3fn])
+def test_weights_of_integers_are_no_weights(folder, dtype):
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.language_model.layers.0.mlp.up_proj.weight"
+    tensors[name] = tensors[name].to(dtype)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"no floating-point numbers.*layers\.0\.mlp\.up_proj\.weight"):
+        FastVLMForConditionalGeneration.from_pretrained(folder)
+    FastViTHDModel.from_pretrained(folder)  # has nothing to do with it
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"dtype": "F33"}, {"shape": [3]}, {"data_offsets": [0, 8]}, {"data_offsets": [4, 12]}, {"shape": [2**40]}],
+)
+def test_headers_that_contradict_themselves_name_the_file(folder, changes):
+    text = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], **changes}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(12))
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        FastVLMForConditionalGeneration.from_pretrained(folder)
 
 
 def test_a_good_checkpoint_still_loads(folder):

@@ -166,6 +166,46 @@ def test_batch_equals_one_by_one(processor, padding_side):
     assert is_padding.any() and bool(is_padding[0 if padding_side == "left" else -1])
 
 
+@pytest.mark.parametrize("of_tokenizer", ["right", "left"])
+def test_prompts_are_padded_on_the_left(original_folder, tmp_path, of_tokenizer):
+    """Whatever the tokenizer's files say: made, loaded with and without its own file, and saved."""
+    tokenizer = qwen2_tokenizer(padding_side=of_tokenizer, pad_token="<|endoftext|>")
+    processor = FastVLMProcessor(FastVLMImageProcessorPil(size=128), tokenizer)
+    processor.save_pretrained(tmp_path / "own")
+    for name in ("processor_config.json", "tokenizer_config.json"):
+        stored = json.loads((tmp_path / "own" / name).read_text())
+        assert stored["padding_side"] == "left"
+        # As checkpoints were stored before.
+        (tmp_path / "own" / name).write_text(json.dumps(stored | {"padding_side": of_tokenizer}))
+    stored = json.loads((tmp_path / "own" / "processor_config.json").read_text())
+    del stored["padding_side"]
+    (tmp_path / "own" / "processor_config.json").write_text(json.dumps(stored))
+    processors = [processor, FastVLMProcessor.from_pretrained(tmp_path / "own")]
+    (tmp_path / "own" / "processor_config.json").unlink()
+    (tmp_path / "own" / "config.json").write_text(json.dumps({"model_type": "fastvlm"}))
+    processors.append(FastVLMProcessor.from_pretrained(tmp_path / "own"))
+    processors.append(FastVLMProcessor.from_pretrained(original_folder))
+    for each in processors:
+        assert each(text=["a", "and more"], padding=True)["attention_mask"][0][0] == 0
+
+
+def test_a_padding_side_that_is_asked_for_wins(tmp_path):
+    made = FastVLMProcessor(FastVLMImageProcessorPil(size=64), qwen2_tokenizer(), padding_side="right")
+    made.save_pretrained(tmp_path)
+    for processor in (
+        made,
+        FastVLMProcessor.from_pretrained(tmp_path),
+        FastVLMProcessor.from_pretrained(tmp_path, padding_side="right"),
+    ):
+        assert processor.tokenizer.padding_side == "right"
+        assert processor(text=["a", "and more"], padding=True)["attention_mask"][0][-1] == 0
+        assert processor(text=["a", "and more"], padding=True, padding_side="left")["attention_mask"][0][0] == 0
+    assert FastVLMProcessor.from_pretrained(tmp_path, padding_side="left").tokenizer.padding_side == "left"
+    made.tokenizer.padding_side = "left"
+    made.save_pretrained(tmp_path)
+    assert FastVLMProcessor.from_pretrained(tmp_path).tokenizer.padding_side == "left"
+
+
 def test_text_only(processor):
     for images in (None, [], [[]]):
         assert set(processor(text=["Hello"], images=images)) == {"input_ids", "attention_mask"}

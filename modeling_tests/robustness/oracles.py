@@ -63,9 +63,8 @@ def levels_of_file(data: bytes) -> np.ndarray | None:
 def same(first: Any, second: Any) -> bool:
     """Whether two values are the same in type, shape and every number; NaN equals NaN."""
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        if first.dtype != second.dtype or first.shape != second.shape:
-            return False
-        return torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
+        alike = first.dtype == second.dtype and first.shape == second.shape
+        return alike and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
     if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
         return first.dtype == second.dtype and np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
     if isinstance(first, PIL.Image.Image) and isinstance(second, PIL.Image.Image):
@@ -74,7 +73,7 @@ def same(first: Any, second: Any) -> bool:
         return first.keys() == second.keys() and all(same(first[name], second[name]) for name in first)
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
         return len(first) == len(second) and all(map(same, first, second))
-    return type(first) is type(second) and (first == second or first != first)
+    return type(first) is type(second) and repr(first) == repr(second)
 
 
 def copied(value: Any) -> Any:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoProcessor
 
 from robustness.harness import Refused, attempt, fuzzed
-from robustness.strategies import NOT_A_DICTIONARY, ODD_VALUES, damaged_bytes, damaged_trees, to_json
+from robustness.strategies import NOT_A_DICTIONARY, ODD_VALUES, Labelled, damaged_bytes, damaged_trees, to_json
 from tiny_models import write_tiny_checkpoint
 from transformers_fastvlm import AutoModelForVision2Seq, FastViTHDModel
 
@@ -60,94 +60,118 @@ def split_safetensors(data: bytes) -> tuple[dict, bytes]:
 
 
 @st.composite
-def damaged_weights(draw) -> bytes:
+def damaged_weights(draw) -> Labelled:
     """A safetensors file whose header or length is wrong; the tensors' numbers are left alone."""
     data = (sound_folder() / WEIGHTS).read_bytes()
-    header, body = split_safetensors(data)
-    how = draw(st.sampled_from(["length", "header", "entry", "cut", "more", "other", "empty"]))
-    if how == "length":
-        size = draw(st.sampled_from([0, 1, 7, len(data), 2**31, 2**63, 2**64 - 1]) | st.integers(0, len(data)))
-        return struct.pack("<Q", size) + data[8:]
-    if how == "cut":
-        return data[: draw(st.integers(0, len(data) - 1))]
-    if how == "more":
-        return data + draw(st.binary(min_size=1, max_size=16))
-    if how == "other":
-        return draw(st.sampled_from([b"PK\x03\x04", b"\x80\x04K\x01.", b"version https://git-lfs", b"<html>"]) | st.binary())
-    if how == "empty":
-        return struct.pack("<Q", 2) + b"{}"
-    if how == "header":
-        text = draw(damaged_bytes(st.just(json.dumps(header).encode())))
-        return struct.pack("<Q", len(text)) + text + body
-    name = draw(st.sampled_from(sorted(set(header) - {"__metadata__"})))
-    entry, _ = draw(damaged_trees(header[name]))
-    text = to_json(header | {name: entry}).encode()
+    damaged = draw(
+        st.one_of(
+            st.sampled_from([0, 1, 7, len(data), 2**31, 2**63, 2**64 - 1]).map(lambda size: with_size(data, size)),
+            st.integers(0, len(data)).map(lambda size: with_size(data, size)),
+            st.integers(0, len(data) - 1).map(lambda end: data[:end]),
+            st.binary(min_size=1, max_size=16).map(lambda more: data + more),
+            st.sampled_from([b"PK\x03\x04", b"\x80\x04K\x01.", b"version https://git-lfs", b"<html>"]) | st.binary(),
+            st.sampled_from([b"{}", b"[]", b"null", b'{"__metadata__": {"format": "pt"}}']).map(with_header),
+            damaged_headers(),
+            damaged_headers(),
+        )
+    )
+    first = next((index for index, (one, other) in enumerate(zip(data, damaged)) if one != other), len(damaged))
+    around = damaged[max(8, first - 60) : first + 60]
+    return Labelled(damaged, f"{len(damaged)} bytes, other from {first} on: {damaged[:8]!r}…{around!r}")
+
+
+def with_size(data: bytes, size: int) -> bytes:
+    return struct.pack("<Q", size) + data[8:]
+
+
+def with_header(text: bytes, body: bytes = b"") -> bytes:
     return struct.pack("<Q", len(text)) + text + body
 
 
-@fuzzed(50, data=damaged_weights())
+def compact(header: dict) -> bytes:
+    return json.dumps(header, separators=(",", ":")).encode()
+
+
+@st.composite
+def damaged_headers(draw) -> bytes:
+    header, body = split_safetensors((sound_folder() / WEIGHTS).read_bytes())
+    if draw(st.booleans()):
+        return with_header(draw(damaged_bytes(st.just(compact(header)))), body)
+    name = draw(st.sampled_from(sorted(set(header) - {"__metadata__"})))
+    return with_header(compact(header | {name: draw(damaged_trees(header[name])).tree}), body)
+
+
+@fuzzed(40, data=damaged_weights())
 def test_damaged_weights_are_refused_or_load_whole(data):
     with tempfile.TemporaryDirectory() as inside:
         folder = new_folder(inside)
-        (folder / WEIGHTS).write_bytes(data)
+        (folder / WEIGHTS).write_bytes(data.value)
         model = load(folder)
         if not isinstance(model, Refused):
             assert_holds(model, load_file(folder / WEIGHTS))
             assert model.state_dict().keys() == sound_tensors().keys()
 
 
-@st.composite
-def changed_tensors(draw) -> tuple[dict[str, torch.Tensor], str, bool]:
-    """Tensors with one changed, what was done, and whether the checkpoint is still whole."""
-    tensors = dict(sound_tensors())
-    how = draw(st.sampled_from(["drop", "rename", "shape", "transpose", "empty", "add", "dtype", "integer", "prefix"]))
-    name = draw(st.sampled_from(sorted(tensors)))
-    tensor, whole = tensors[name], False
-    if how == "drop":
+def changed(how: str, tensors: dict[str, torch.Tensor], name: str, draw) -> dict[str, torch.Tensor]:
+    """Tensors with the one of that name changed, or one more."""
+    tensors = dict(tensors)
+    tensor = tensors[name].clone()
+    if how in ("drop", "rename"):
         del tensors[name]
-    elif how == "rename":
-        del tensors[name]
-        tensors[draw(st.sampled_from([name + "_", name.upper(), "x." + name, name.replace("model", "modle"), "x"]))] = tensor
+    if how == "rename":
+        other = [name + "_", name.upper(), "x." + name, name.replace("model", "modle"), "x"]
+        tensors[draw(st.sampled_from(other))] = tensor
+    elif how == "add":
+        added = ["x", "model.vision_tower.extra.weight", "model.language_model.layers.2.mlp.up_proj.weight", ""]
+        tensors[draw(st.sampled_from(added))] = tensor
     elif how == "shape":
         tensors[name] = torch.cat([tensor, tensor]) if tensor.ndim else tensor[None]
-    elif how == "transpose":
+    elif how == "flat":
         tensors[name] = tensor.flatten() if tensor.ndim > 1 else tensor[None]
     elif how == "empty":
         tensors[name] = tensor.flatten()[:0]
-    elif how == "add":
-        tensors[draw(st.sampled_from(["x", "model.vision_tower.extra.weight", "model.language_model.layers.2.mlp.x", ""]))] = tensor
     elif how == "dtype":
-        tensors[name], whole = tensor.to(draw(st.sampled_from([torch.float64, torch.bfloat16, torch.float16]))), True
+        tensors[name] = tensor.to(draw(st.sampled_from([torch.float64, torch.bfloat16, torch.float16])))
     elif how == "integer":
         tensors[name] = tensor.to(draw(st.sampled_from([torch.int64, torch.int8, torch.bool])))
-    else:
-        tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
-    return tensors, f"{how} {name}", whole
+    return tensors
 
 
-@fuzzed(50, changed=changed_tensors())
-def test_changed_tensors_are_refused_by_name(changed):
-    tensors, how, is_whole = changed
+@fuzzed(3, how=["drop", "rename", "add", "shape", "flat", "empty", "dtype", "integer"], data=st.data())
+def test_changed_tensors_are_refused_by_name(how, data):
+    floating = sorted(name for name, tensor in sound_tensors().items() if tensor.is_floating_point())
+    name = data.draw(st.sampled_from(floating))
+    tensors = changed(how, sound_tensors(), name, data.draw)
     with tempfile.TemporaryDirectory() as inside:
         folder = new_folder(inside)
         (folder / WEIGHTS).unlink()
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        model = load(folder, how.split()[1])
-        if is_whole:
-            assert not isinstance(model, Refused), model
-            assert all(torch.allclose(model.state_dict()[name], tensor.float()) for name, tensor in tensors.items())
-        else:
-            assert isinstance(model, Refused), how
-            if not how.startswith("prefix"):
-                name = how.split()[1]
-                wanted = [name, *(set(tensors) - set(sound_tensors()))]
-                assert any(part and part in model.message for part in wanted), model.message
+        model = load(folder, name)
+    if how == "dtype":
+        assert not isinstance(model, Refused), model
+        state = model.state_dict()
+        assert all(torch.equal(state[name], tensor.to(state[name].dtype)) for name, tensor in tensors.items())
+    else:
+        assert isinstance(model, Refused), name
+        wanted = [name, *(set(tensors) - set(sound_tensors()))]
+        assert any(repr(part)[1:-1] in model.message for part in wanted), model.message
 
 
-PATHS = ["../model.safetensors", "/etc/hostname", "..", ".", "", "a/b.safetensors", "\0", "config.json", "x" * 300, "~"]
+PATHS = [
+    "../model.safetensors",
+    "/etc/hostname",
+    "..",
+    ".",
+    "",
+    "a/b.safetensors",
+    "\0",
+    "config.json",
+    "x" * 300,
+    "~",
+]
 
 
-@fuzzed(40, how=st.sampled_from(["path", "tree", "file", "missing", "swap", "none"]), data=st.data())
+@fuzzed(4, how=["path", "tree", "file", "missing", "swap", "none"], data=st.data())
 def test_a_damaged_index_is_refused_or_loads_whole(how, data):
     with tempfile.TemporaryDirectory() as inside:
         folder = new_folder(inside)
@@ -166,7 +190,8 @@ def test_a_damaged_index_is_refused_or_loads_whole(how, data):
             for each in names if data.draw(st.booleans()) else [name]:
                 index["weight_map"][each] = value
         elif how == "tree":
-            index, _ = data.draw(damaged_trees({"metadata": {}, "weight_map": dict(list(index["weight_map"].items())[:2])}))
+            index["weight_map"] = dict(list(index["weight_map"].items())[:2])
+            index = data.draw(damaged_trees(index)).tree
         elif how == "missing":
             (folder / SHARDS[1]).unlink()
         elif how == "swap":
@@ -205,33 +230,32 @@ def _answer(folder: Path):
     return inputs["input_ids"].tolist(), inputs["pixel_values"].sum().item()
 
 
-@fuzzed(50, name=st.sampled_from(sorted(FILES)), data=st.data())
-def test_damaged_json_files_are_refused_by_name(name, data):
+@fuzzed(8, how=["other", "bytes", "tree", "folder", "missing"], name=st.sampled_from(sorted(FILES)), data=st.data())
+def test_damaged_json_files_are_refused_by_name(how, name, data):
     with tempfile.TemporaryDirectory() as inside:
         folder = new_folder(inside)
         path = folder / name
-        how = data.draw(st.sampled_from(["other", "bytes", "tree", "folder", "missing"]))
         keys: list[str] = []
         if how == "other":
             path.write_bytes(data.draw(NOT_A_DICTIONARY))
         elif how == "bytes":
             path.write_bytes(data.draw(damaged_bytes(st.just(path.read_bytes()))))
         elif how == "tree":
-            tree, done = data.draw(damaged_trees(json.loads(path.read_text()), 1))
-            keys = [str(key) for where, _ in done for key in where if isinstance(key, str)]
-            path.write_text(to_json(tree))
+            damaged = data.draw(damaged_trees(json.loads(path.read_text()), 1))
+            keys = damaged.names
+            path.write_text(to_json(damaged.tree))
         else:
             path.unlink()
             if how == "folder":
                 path.mkdir()
-        terms = [str(folder), *FILES, *keys]
+        terms = [str(folder), *FILES, *keys, "model type"]
         if name.startswith(("config", "generation")):
             model = attempt(lambda: FILES[name](folder), *terms)
             if not isinstance(model, Refused):
                 assert_holds(model, sound_tensors())
         else:
             answer = attempt(lambda: _answer(folder), *terms)
-            if not isinstance(answer, Refused) and how in ("other", "folder"):
+            if not isinstance(answer, Refused) and how in ("other", "folder", "missing"):
                 assert answer == sound_answer()
 
 
@@ -239,7 +263,7 @@ def test_damaged_json_files_are_refused_by_name(name, data):
 def test_the_encoder_alone_is_refused_or_loads_whole(data):
     with tempfile.TemporaryDirectory() as inside:
         folder = new_folder(inside)
-        (folder / WEIGHTS).write_bytes(data)
+        (folder / WEIGHTS).write_bytes(data.value)
         encoder = attempt(lambda: FastViTHDModel.from_pretrained(folder), str(folder), WEIGHTS)
         if not isinstance(encoder, Refused):
             prefix = "model.vision_tower."
@@ -249,8 +273,10 @@ def test_the_encoder_alone_is_refused_or_loads_whole(data):
             )
 
 
-@fuzzed(20, source=ODD_VALUES | st.sampled_from(["no/such", "a/b/c", "\0", "x" * 500, "..", "-", "a--b", "https://x"]))
+@fuzzed(
+    8, source=st.sampled_from(["no/such", "a/b/c", "", " ", "\0", "x" * 500, "..", "-", "a--b", "https://x", "\ud800"])
+)
 def test_what_names_no_checkpoint_is_refused(source):
     for load_it in (AutoModelForVision2Seq.from_pretrained, AutoProcessor.from_pretrained, AutoConfig.from_pretrained):
-        outcome = attempt(lambda load_it=load_it: load_it(source), str(source) or "empty")
+        outcome = attempt(lambda load_it=load_it: load_it(source), source or "''", "huggingface.co", "Repo id")
         assert isinstance(outcome, Refused), source

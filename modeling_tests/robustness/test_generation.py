@@ -125,7 +125,6 @@ BREAKS = [
     "mask of twos",
     "masked placeholder",
     "mask of three axes",
-    "ids on meta",
     "list of ids",
 ]
 
@@ -184,7 +183,6 @@ def broken(how: str, rows: list[tuple[list[int], int]], pixels: torch.Tensor) ->
         "mask of other rows": lambda: {"attention_mask": torch.cat([mask, mask])},
         "floating-point mask": lambda: {"attention_mask": mask / 2},
         "mask of three axes": lambda: {"attention_mask": mask[:, None]},
-        "ids on meta": lambda: {"input_ids": tokens.to("meta")},
         "list of ids": lambda: {"input_ids": tokens.tolist()},
     }
     return inputs | (changes[how]() if how in changes else {})
@@ -195,12 +193,12 @@ MAY_BE_MEANT = {"images of 0..255", "mask with a hole", "mask of twos"}
 
 
 @fuzzed(
-    70,
+    3,
+    how=BREAKS,
     rows=st.lists(token_rows(), min_size=1, max_size=3).filter(lambda rows: any(images for _, images in rows)),
-    how=st.sampled_from(BREAKS),
     seed=st.integers(0, 9),
 )
-def test_inputs_that_do_not_fit_are_refused(rows, how, seed):
+def test_inputs_that_do_not_fit_are_refused(how, rows, seed):
     pixels = pixels_for(sum(images for _, images in rows), seed)
     inputs = broken(how, rows, pixels)
     if how == "placeholders of one row in another" and len(rows) == 1:
@@ -214,44 +212,38 @@ def test_inputs_that_do_not_fit_are_refused(rows, how, seed):
     assert isinstance(answers, Refused) or how in MAY_BE_MEANT, f"{how}: answered"
 
 
+# Values of the right types, sensible or not; of wrong types, transformers' own validation is the judge.
 GENERATE_OPTIONS = {
-    "max_new_tokens": st.one_of(st.sampled_from([1, 3, 0, -1, None, "3", 2.5, True, math.nan])),
-    "max_length": st.sampled_from([1, 5, 40, 0, -1, None, "a"]),
-    "min_new_tokens": st.sampled_from([0, 2, 100, -1, "a"]),
-    "num_beams": st.sampled_from([1, 2, 0, -1, "2", 1.5, None]),
-    "num_return_sequences": st.sampled_from([1, 2, 0, -1, None, "a"]),
-    "do_sample": st.sampled_from([True, False, None, "yes"]),
-    "temperature": st.sampled_from([1.0, 0.0, -1.0, math.nan, math.inf, None, "hot", 1]),
-    "top_k": st.sampled_from([1, 5, 0, -1, None, 10**9, "a", 2.5]),
-    "top_p": st.sampled_from([0.5, 1.0, 0.0, -1.0, 2.0, None, "a", math.nan]),
-    "repetition_penalty": st.sampled_from([1.0, 1.2, 0.0, -1.0, None, "a"]),
-    "no_repeat_ngram_size": st.sampled_from([0, 2, -1, "a", 1000]),
-    "length_penalty": st.sampled_from([1.0, -1.0, None, "a", math.inf]),
-    "early_stopping": st.sampled_from([True, False, "never", "x", None]),
-    "use_cache": st.sampled_from([True, False, None, "yes"]),
-    "cache_implementation": st.sampled_from([None, "static", "dynamic", "quantized", "bogus", 3]),
-    "prefill_chunk_size": st.sampled_from([None, 1, 4, 0, -1, "a", 2.5, 10**9]),
-    "eos_token_id": st.sampled_from([None, 1, [1, 2], -1, 10**9, "a", []]),
-    "pad_token_id": st.sampled_from([None, 0, -1, 10**9, "a"]),
-    "bad_words_ids": st.sampled_from([None, [[5]], [[-1]], [[]], [], "a", [[10**9]]]),
-    "suppress_tokens": st.sampled_from([None, [5], [-1], [10**9], "a"]),
-    "forced_eos_token_id": st.sampled_from([None, 1, -1, 10**9]),
-    "logits_to_keep": st.sampled_from([0, 1, -1, "a", None]),
+    "max_new_tokens": st.sampled_from([1, 3, 0, -1, None]),
+    "max_length": st.sampled_from([1, 5, 40, 0, -1, None]),
+    "min_new_tokens": st.sampled_from([0, 2, 100, -1]),
+    "num_beams": st.sampled_from([1, 2]),
+    "num_return_sequences": st.sampled_from([1, 2, 0, -1]),
+    "do_sample": st.booleans(),
+    "temperature": st.sampled_from([1.0, 0.0, -1.0, None, 0.1]),
+    "top_k": st.sampled_from([1, 5, 0, -1, None, 10**9]),
+    "top_p": st.sampled_from([0.5, 1.0, 0.0, -1.0, 2.0, None]),
+    "repetition_penalty": st.sampled_from([1.0, 1.2, 0.0, -1.0, None]),
+    "no_repeat_ngram_size": st.sampled_from([0, 2, -1, 1000]),
+    "length_penalty": st.sampled_from([1.0, -1.0]),
+    "early_stopping": st.sampled_from([True, False, "never", "x"]),
+    "use_cache": st.booleans(),
+    "cache_implementation": st.sampled_from([None, "static", "dynamic", "bogus"]),
+    "prefill_chunk_size": st.sampled_from([None, 1, 4, 0, -1, 10**9]),
+    "eos_token_id": st.sampled_from([None, 1, [1, 2], -1, 10**9]),
+    "pad_token_id": st.sampled_from([None, 0, -1, 10**9]),
+    "bad_words_ids": st.sampled_from([None, [[5]], [[-1]], []]),
+    "logits_to_keep": st.sampled_from([0, 1, 2, None]),
     "output_scores": st.booleans(),
     "return_dict_in_generate": st.booleans(),
-    "output_attentions": st.booleans(),
     "output_hidden_states": st.booleans(),
-    "position_ids": st.sampled_from([None, "a", torch.zeros(1, 1, dtype=torch.long)]),
-    "inputs_embeds": st.sampled_from([None, torch.zeros(1, 3, 32), torch.zeros(1, 3, 7)]),
-    "mm_encoder_outputs": st.sampled_from([None, {}, {"image": None}, "a"]),
+    "inputs_embeds": st.sampled_from([None, torch.zeros(1, 3, 32), torch.zeros(1, 3, 7), torch.zeros(3, 32)]),
+    "mm_encoder_outputs": st.sampled_from([None, {}, {"image": None}]),
     "no_such_option": ODD_VALUES,
-    "guidance_scale": st.sampled_from([None, 1.0, 2.0, -1.0]),
-    "max_time": st.sampled_from([None, 0, -1, 60, "a"]),
-    "stop_strings": st.sampled_from([None, "a", [], 3]),
 }
 
 
-@fuzzed(60, row=token_rows(), chosen=options(GENERATE_OPTIONS), seed=st.integers(0, 9))
+@fuzzed(40, row=token_rows(), chosen=options(GENERATE_OPTIONS), seed=st.integers(0, 9))
 def test_options_mean_the_same_to_a_used_and_a_new_model(row, chosen, seed):
     ids, images = row
     inputs = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
@@ -266,9 +258,7 @@ def test_options_mean_the_same_to_a_used_and_a_new_model(row, chosen, seed):
             attempt(lambda model=model, arguments=arguments: model.generate(**inputs, **arguments), *chosen)
         )
         assert same(copied((inputs, arguments)), before)
-    used, new = (
-        outcome.sequences if hasattr(outcome, "sequences") else outcome for outcome in outcomes
-    )
+    used, new = (outcome.sequences if hasattr(outcome, "sequences") else outcome for outcome in outcomes)
     assert repr(used) == repr(new) if isinstance(used, Refused) else torch.equal(used, new)
     if isinstance(used, Refused) or "inputs_embeds" in chosen:
         return
@@ -276,16 +266,16 @@ def test_options_mean_the_same_to_a_used_and_a_new_model(row, chosen, seed):
 
 
 @fuzzed(
-    30,
+    3,
+    how=[how for how in BREAKS if "mask" not in how],
     rows=st.lists(token_rows(), min_size=1, max_size=2).filter(lambda rows: any(images for _, images in rows)),
-    how=st.sampled_from([how for how in BREAKS if "mask" not in how]),
     with_labels=st.booleans(),
 )
-def test_a_forward_pass_refuses_what_does_not_fit(rows, how, with_labels):
+def test_a_forward_pass_refuses_what_does_not_fit(how, rows, with_labels):
     if how == "placeholders of one row in another" and len(rows) == 1:
         return
     inputs = broken(how, rows, pixels_for(sum(images for _, images in rows), 0))
-    if with_labels and isinstance(inputs["input_ids"], torch.Tensor) and not inputs["input_ids"].is_meta:
+    if with_labels and isinstance(inputs["input_ids"], torch.Tensor):
         inputs["labels"] = inputs["input_ids"].long().clamp(0, 90)
     elif how in ("no images", "no rows", "no positions"):
         return  # a decoder's forward pass alone: text, and shapes that tracers use

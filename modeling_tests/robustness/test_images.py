@@ -5,6 +5,7 @@
 import base64
 import functools
 import io
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -131,23 +132,28 @@ def test_both_backends_take_and_refuse_the_same(picture, chosen):
         assert pil["pixel_values"].dtype == torchvision["pixel_values"].dtype
 
 
+SOURCES = ["", "x" * 300, "\0", "/", ".", "~", "file:///", "data:,", "data:image/png;base64,AAAA", "a/" * 3000]
+SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 5, 64]), max_size=4)
+DTYPES = st.sampled_from(["f8", "f2", "c8", "i8", "u8", "O", "S4", "M8[s]", "m8[s]", "?"])
+
+
+def odd_tensor(kind: str) -> torch.Tensor:
+    zeros = torch.zeros(3, 8, 8)
+    if kind == "quantized":
+        return torch.quantize_per_tensor(zeros, 1.0, 0, torch.quint8)
+    return {"meta": zeros.to("meta"), "sparse": zeros.to_sparse(), "complex": zeros.to(torch.complex64)}[kind]
+
+
+ODD_ARRAYS = st.one_of(
+    st.tuples(SHAPES, DTYPES).map(lambda drawn: np.zeros(*drawn)),
+    SHAPES.map(torch.zeros),
+    st.sampled_from([math.nan, math.inf, -1.0, 256.0, 1e38]).map(lambda value: torch.full((3, 8, 8), value)),
+    st.sampled_from([math.nan, -math.inf, -1, 256, 2**40]).map(lambda value: np.full((8, 8, 3), value)),
+    st.sampled_from(["meta", "sparse", "complex", "quantized"]).map(odd_tensor),
+    st.sampled_from([(0, 5), (5, 0), (0, 0)]).map(lambda size: PIL.Image.new("RGB", size)),
+)
 ODD_IMAGES = st.recursive(
-    st.one_of(
-        ODD_VALUES,
-        NOT_A_DICTIONARY,
-        st.sampled_from(["", "x" * 300, "\0", "/", ".", "~", "file:///", "data:,", "data:image/png;base64,AAAA", "a/" * 3000]),
-        st.tuples(st.lists(st.sampled_from([0, 1, 2, 3, 5, 64]), max_size=6), st.sampled_from("fciuOSmM?")).map(
-            lambda drawn: np.zeros(drawn[0], dtype=drawn[1] + ("8" if drawn[1] in "fciumM" else "4" if drawn[1] == "S" else ""))
-        ),
-        st.lists(st.sampled_from([0, 1, 2, 3, 64]), max_size=6).map(torch.zeros),
-        st.sampled_from([torch.full((3, 8, 8), value) for value in (float("nan"), float("inf"), -1.0, 256.0, 1e38)]),
-        st.sampled_from([np.full((8, 8, 3), value) for value in (np.nan, -np.inf, -1, 256, 2**40)]),
-        st.just(torch.zeros(3, 8, 8, dtype=torch.complex64)),
-        st.just(torch.zeros(3, 8, 8, device="meta")),
-        st.just(torch.zeros(3, 8, 8).to_sparse()),
-        st.just(PIL.Image.new("RGB", (0, 5))),
-        st.just(PIL.Image.new("RGB", (5, 0))),
-    ),
+    st.one_of(ODD_VALUES, NOT_A_DICTIONARY, st.sampled_from(SOURCES), ODD_ARRAYS, ODD_ARRAYS),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["url", "image"]), inner)),
     max_leaves=4,
 )

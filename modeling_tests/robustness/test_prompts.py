@@ -46,7 +46,7 @@ def assert_is_row(processor, encoded, row: int, prompt: str, images: list, image
 
 
 @fuzzed(
-    60,
+    40,
     batch=st.lists(rows(), min_size=1, max_size=4),
     nested=st.booleans(),
     image_options=SOUND_IMAGE_OPTIONS,
@@ -76,23 +76,21 @@ def test_every_row_of_a_batch_is_its_prompt_and_its_images(batch, nested, image_
         assert "pixel_values" not in encoded
 
 
-NESTINGS = st.sampled_from(["one", "flat", "nested", "deep", "array", "tuple", "none", "empty", "missing", "extra"])
+NESTINGS = st.sampled_from(["one", "flat", "nested", "deep", "tuple", "none", "empty", "missing", "extra"])
 
 
 def nest(images: list, how: str):
-    if how == "one":
-        return images[0] if images else None
-    if how == "nested":
-        return [images]
-    if how == "deep":
-        return [[[image] for image in images]]
-    if how == "tuple":
-        return tuple(images)
-    if how == "missing":
-        return images[1:]
-    if how == "extra":
-        return [*images, *images[:1]]
-    return {"none": None, "empty": []}.get(how, images)
+    ways = {
+        "one": images[0] if images else None,
+        "nested": [images],
+        "deep": [[[image] for image in images]],
+        "tuple": tuple(images),
+        "missing": images[1:],
+        "extra": [*images, *images[:1]],
+        "none": None,
+        "empty": [],
+    }
+    return ways.get(how, images)
 
 
 @fuzzed(
@@ -136,7 +134,9 @@ def test_what_is_no_prompt_is_refused(text):
     assert all(isinstance(prompt, str) for prompt in texts) and len(texts) == len(encoded["input_ids"])
     for row, prompt in enumerate(texts):
         kept = encoded["input_ids"][row][encoded["attention_mask"][row].bool()]
-        assert used_processor().decode(kept) == new_processor().tokenizer.backend_tokenizer.decode(kept.tolist(), False)
+        assert used_processor().decode(kept) == new_processor().tokenizer.backend_tokenizer.decode(
+            kept.tolist(), False
+        )
         assert used_processor().decode(kept) == unicodedata.normalize("NFC", prompt)
 
 
@@ -146,8 +146,12 @@ CONTENT = st.one_of(
     st.lists(
         st.one_of(
             st.fixed_dictionaries({"type": st.just("text"), "text": st.one_of(prompts(0), ODD_VALUES)}),
-            st.fixed_dictionaries({"type": st.just("image")}, optional={"image": pil_pictures().map(lambda p: p.image)}),
-            st.fixed_dictionaries({"type": st.one_of(st.sampled_from(["video", "audio", "tool", "image_url"]), ODD_VALUES)}),
+            st.fixed_dictionaries(
+                {"type": st.just("image")}, optional={"image": pil_pictures().map(lambda p: p.image)}
+            ),
+            st.fixed_dictionaries(
+                {"type": st.one_of(st.sampled_from(["video", "audio", "tool", "image_url"]), ODD_VALUES)}
+            ),
             ODD_VALUES,
         ),
         max_size=3,

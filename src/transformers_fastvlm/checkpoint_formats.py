@@ -118,13 +118,17 @@ def to_own_config(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of an original or upstream checkpoint in our own layout; any other is returned as it is.
 
     Raises:
-        ValueError: if the encoder or projector is none that FastVLM has.
+        ValueError: if the encoder or projector is none that FastVLM has, or a value is of the wrong kind.
     """
-    if config.get("model_type") == "llava_qwen2":
-        return {"model_type": "fastvlm", **_from_original(config)}
-    if config.get("model_type") == "fast_vlm":
-        return {"model_type": "fastvlm", **_from_upstream(config)}
-    return config
+    translate = {"llava_qwen2": _from_original, "fast_vlm": _from_upstream}.get(str(config.get("model_type")))
+    if translate is None:
+        return config
+    try:
+        return {"model_type": "fastvlm", **translate(config)}
+    except (AttributeError, TypeError) as error:
+        raise ValueError(
+            f"This `{config['model_type']}` configuration has a value of the wrong kind: {error}"
+        ) from error
 
 
 _TOP_LEVEL = [

@@ -2,10 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configurations of FastViTHD (the vision encoder) and FastVLM (encoder, projector, decoder)."""
 
+import contextlib
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Literal
 
+import torch
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
+from transformers.activations import ACT2FN
 from transformers.backbone_utils import BackboneConfigMixin
 
 from .checkpoint_formats import to_own_config
@@ -82,16 +87,21 @@ class FastViTHDConfig(BackboneConfigMixin, PretrainedConfig):
     def __post_init__(self, **kwargs):
         # JSON has no tuples: lists compare equal after a save and a load.
         for name in ("depths", "hidden_sizes", "token_mixers", "squeeze_excite_stages"):
-            setattr(self, name, list(getattr(self, name)))
+            if not isinstance(value := getattr(self, name), (list, tuple)):
+                raise ValueError(f"`{name}` must be a list with an entry per stage, got {value!r}.")
+            setattr(self, name, list(value))
+        _raise_on_unknown_dtype(self.dtype, kwargs.get("torch_dtype"))
         self.stage_names = ["stem"] + [f"stage{index}" for index in range(1, len(self.depths) + 1)]
         kwargs.pop("stage_names", None)
         self.set_output_features_output_indices(
             out_features=kwargs.pop("out_features", None), out_indices=kwargs.pop("out_indices", None)
         )
-        super().__post_init__(**kwargs)
+        with _values_of("configuration"):
+            super().__post_init__(**_without_derived_values(self, kwargs))
 
     def validate_architecture(self):
         """Part of the strict validation: rejects combinations that no encoder can have."""
+        _raise_on_bad_numbers(lambda name: getattr(self, name, None))
         stages = len(self.depths)
         if not stages or len(self.hidden_sizes) != stages or len(self.token_mixers) != stages:
             raise ValueError(
@@ -106,10 +116,20 @@ class FastViTHDConfig(BackboneConfigMixin, PretrainedConfig):
                     f"An attention stage of {width} channels cannot be split into heads of "
                     f"`attention_head_dim={self.attention_head_dim}`."
                 )
+        for before, after in pairwise(self.hidden_sizes):
+            if after % before:
+                raise ValueError(
+                    f"`hidden_sizes` {self.hidden_sizes}: a stage's channels must be a multiple of those of the stage "
+                    f"before, but {after} is none of {before}."
+                )
         if any(stage not in range(1, stages) for stage in self.squeeze_excite_stages):
             raise ValueError(f"`squeeze_excite_stages` must lie in 1..{stages - 1}, got {self.squeeze_excite_stages}.")
-        if not 0 <= self.drop_path_rate < 1:
-            raise ValueError(f"`drop_path_rate` must lie in [0, 1), got {self.drop_path_rate}.")
+        for name in ("drop_path_rate", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}.")
+        if self.hidden_size % self.hidden_sizes[-1]:
+            raise ValueError(f"`expansion_ratio` must be a whole number, at least 1, got {self.expansion_ratio}.")
+        _raise_on_unknown_activation(self.hidden_act, "hidden_act")
 
     @property
     def stride(self) -> int:
@@ -164,22 +184,37 @@ class FastVLMConfig(PretrainedConfig):
     weights_license: str | None = None
 
     def __post_init__(self, **kwargs):
+        _raise_on_unknown_dtype(self.dtype, kwargs.get("torch_dtype"))
+        for name in ("vision_config", "text_config"):
+            if not isinstance(value := getattr(self, name), (PretrainedConfig, dict, type(None))):
+                raise ValueError(f"`{name}` must be a configuration or a dictionary of its values, got {value!r}.")
         if not isinstance(self.vision_config, PretrainedConfig):
             self.vision_config = FastViTHDConfig(**(self.vision_config or {}))
         if not isinstance(self.text_config, PretrainedConfig):
             text_config = dict(QWEN2_0_5B if self.text_config is None else self.text_config)
-            self.text_config = CONFIG_MAPPING[text_config.pop("model_type", "qwen2")](**text_config)
+            model_type = text_config.pop("model_type", "qwen2")
+            if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+                raise ValueError(f"`text_config` is of a model type that transformers does not know: {model_type!r}.")
+            _raise_on_bad_numbers(text_config.get)  # before lists of such lengths are made
+            with _values_of("text_config"):
+                self.text_config = CONFIG_MAPPING[model_type](**text_config)
         # Decoders that tie their embeddings say so in their own configuration.
         self.tie_word_embeddings = self.tie_word_embeddings or bool(
             getattr(self.text_config, "tie_word_embeddings", False)
         )
-        super().__post_init__(**kwargs)
+        with _values_of("configuration"):
+            super().__post_init__(**_without_derived_values(self, kwargs))
         for part in (self.vision_config, self.text_config):  # serving engines ask the decoder's configuration
             if part.dtype is None:
                 part.dtype = self.dtype
 
     def validate_architecture(self):
         """Part of the strict validation: rejects combinations that no model can have."""
+        _raise_on_bad_numbers(lambda name: getattr(self.text_config, name, None))
+        _raise_on_unknown_activation(self.projector_hidden_act, "projector_hidden_act")
+        for name in ("hidden_act", "hidden_activation"):  # decoders differ in what they call it
+            if (activation := getattr(self.text_config, name, None)) is not None:
+                _raise_on_unknown_activation(activation, name)
         vocab_size = self.text_config.vocab_size
         if not 0 <= self.image_token_id < vocab_size:
             raise ValueError(
@@ -196,6 +231,61 @@ class FastVLMConfig(PretrainedConfig):
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
         config_dict, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         return own_config_dict(config_dict, pretrained_model_name_or_path, kwargs), unused
+
+
+# What no model has more of; a damaged file may say anything, and building that would never end.
+_MOST = {"depths": 1000, "num_hidden_layers": 10_000}
+_MOST_CHANNELS = 2**24
+_CHANNELS = ("hidden_sizes", "hidden_size", "intermediate_size", "vocab_size", "projection_dim", "num_channels")
+_COUNTS = (*_MOST, *_CHANNELS, "attention_head_dim", "image_size", "num_attention_heads", "num_key_value_heads")
+_RATIOS = ("mlp_ratio", "expansion_ratio", "layer_norm_eps", "batch_norm_eps")
+
+
+def _raise_on_bad_numbers(value_of: Callable[[str], Any]) -> None:
+    """Raise a `ValueError` for sizes that are no positive numbers, or larger than any model's. Decoders differ in
+    which they have: `value_of` gives `None` for the others."""
+    for name in _COUNTS:
+        values, most = value_of(name), _MOST.get(name, _MOST_CHANNELS)
+        for value in values if isinstance(values, list) else [values]:
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most):
+                raise ValueError(f"`{name}` must be in 1..{most}, got {values!r}.")
+    for name in _RATIOS:
+        value = value_of(name)
+        if value is not None and not (isinstance(value, (int, float)) and 0 < value < float("inf")):
+            raise ValueError(f"`{name}` must be a positive number, got {value!r}.")
+    heads, key_heads = value_of("num_attention_heads"), value_of("num_key_value_heads")
+    if isinstance(heads, int) and isinstance(key_heads, int) and heads % key_heads:
+        raise ValueError(f"`num_attention_heads` {heads} must be a multiple of `num_key_value_heads` {key_heads}.")
+
+
+def _raise_on_unknown_activation(name: Any, option: str) -> None:
+    if name not in ACT2FN:
+        raise ValueError(f"`{option}` must be one of transformers' activations, such as 'gelu', got {name!r}.")
+
+
+def _raise_on_unknown_dtype(*dtypes: Any) -> None:
+    for dtype in dtypes:
+        is_known = dtype is None or isinstance(dtype, torch.dtype)
+        if not is_known and not (isinstance(dtype, str) and isinstance(getattr(torch, dtype, None), torch.dtype)):
+            raise ValueError(f"`dtype` must be the name of a torch data type, such as 'bfloat16', got {dtype!r}.")
+
+
+def _without_derived_values(config: PretrainedConfig, given: dict[str, Any]) -> dict[str, Any]:
+    """What was given but for values that follow from others; a `ValueError` for those that do not agree with them."""
+    derived = {name for name, value in vars(type(config)).items() if isinstance(value, property)}
+    for name in derived & given.keys():
+        if given[name] != getattr(config, name):
+            raise ValueError(f"`{name}` follows from other values: {getattr(config, name)}, got {given[name]!r}.")
+    return {name: value for name, value in given.items() if name not in derived}
+
+
+@contextlib.contextmanager
+def _values_of(what: str):
+    """Turn what transformers raises on values of the wrong kind into a `ValueError`."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"The {what} has a value of the wrong kind: {error}") from error
 
 
 def own_config_dict(config_dict: dict[str, Any], source, hub_arguments: dict[str, Any]) -> dict[str, Any]:

@@ -10,61 +10,18 @@ from transformers import GenerationMixin, PretrainedConfig
 from transformers.utils import logging
 
 from .outputs_fastvlm import CACHE_NAME, FastVLMImageFeatures, is_start
+from .prompt_checks import (
+    context_length,
+    raise_on_bad_embeddings,
+    raise_on_bad_ids,
+    raise_on_bad_mask,
+    raise_on_long_prompt,
+    raise_on_masked_placeholders,
+    raise_on_mismatch,
+    raise_on_right_padding,
+)
 
 logger = logging.get_logger(__name__)
-
-
-def context_length(text_config: PretrainedConfig) -> int | None:
-    """Positions that a decoder can tell apart, `None` if there is no end to them."""
-    context = getattr(text_config, "max_position_embeddings", None)
-    if context is None:
-        return None
-    rope = getattr(text_config, "rope_parameters", None) or {}
-    factor = rope.get("factor") if isinstance(rope, dict) else None
-    return int(context * max(1, factor or 1))
-
-
-def raise_on_long_prompt(text_config: PretrainedConfig, positions: int) -> None:
-    """
-    Raises:
-        ValueError: if a prompt of so many positions does not fit in the decoder's context.
-    """
-    context = context_length(text_config)
-    if context is not None and positions > context:
-        raise ValueError(
-            f"The prompt has {positions} tokens, visual ones included, but the decoder's context is {context}. "
-            "Shorten the text, or lower the images' resolution or number of tiles."
-        )
-
-
-def raise_on_mismatch(placeholders: int, features: torch.Tensor | None) -> None:
-    """
-    Raises:
-        ValueError: if `features`, of shape `(crops, tokens, hidden)` or `(tokens, hidden)`, are not as many visual
-            tokens as there are placeholders.
-    """
-    tokens = features.shape[:-1].numel() if features is not None else 0
-    if placeholders != tokens:
-        given = "no image was given"
-        if features is not None:
-            given = f"the images give {tokens} visual tokens"
-            given += f" ({features.shape[0]} crops of {features.shape[1]})" if features.ndim == 3 else ""
-        raise ValueError(f"The prompt has {placeholders} placeholder tokens, but {given}.")
-
-
-def raise_on_right_padding(attention_mask: Any) -> None:
-    """
-    Raises:
-        ValueError: if a row of a `(batch, positions)` mask ends in padding, after which a decoder would go on.
-    """
-    if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim != 2 or attention_mask.shape[1] == 0:
-        return
-    padded = (attention_mask[:, -1] == 0).nonzero().flatten().tolist()
-    if padded:
-        raise ValueError(
-            f"The prompts in rows {padded} end in padding, so that their answers would be continuations of padding. "
-            "Pad on the left: `processor.tokenizer.padding_side = 'left'`."
-        )
 
 
 class FastVLMGenerationMixin(GenerationMixin):
@@ -74,10 +31,29 @@ class FastVLMGenerationMixin(GenerationMixin):
         """Refuse what would be answered wrongly in silence: placeholders without image, text past the context."""
         if torch.compiler.is_compiling() or not is_start(cache):
             return
+        if inputs_embeds is None:
+            raise_on_bad_ids(input_ids, self.config.text_config.vocab_size)  # type: ignore[attr-defined]
         prompt = input_ids if inputs_embeds is None else inputs_embeds
         raise_on_long_prompt(self.config.text_config, prompt.shape[1])  # type: ignore[attr-defined]
         if inputs_embeds is None and not has_images:
-            raise_on_mismatch(int(self.model.get_placeholder_mask(input_ids).sum()), None)  # type: ignore[attr-defined]
+            raise_on_mismatch(self.model.get_placeholder_mask(input_ids), None)  # type: ignore[attr-defined]
+
+    def _prepare_model_inputs(self, inputs=None, bos_token_id=None, model_kwargs=None):
+        """The first that sees all of a prompt: looks at it, and leaves what the caller gave as it is."""
+        model_kwargs = {name: value for name, value in (model_kwargs or {}).items() if value is not None}
+        if "mm_encoder_outputs" in model_kwargs:  # transformers writes into it
+            model_kwargs["mm_encoder_outputs"] = dict(model_kwargs["mm_encoder_outputs"])
+        ids = inputs if inputs is not None else model_kwargs.get("input_ids")
+        embeds, mask = model_kwargs.get("inputs_embeds"), model_kwargs.get("attention_mask")
+        starts = is_start(model_kwargs.get(CACHE_NAME))
+        if embeds is not None:
+            raise_on_bad_embeddings(embeds, self.get_input_embeddings().embedding_dim)  # type: ignore[attr-defined]
+            raise_on_bad_mask(mask, embeds.shape[:2], starts)
+        elif ids is not None:
+            raise_on_bad_ids(ids, self.config.text_config.vocab_size)  # type: ignore[attr-defined]
+            raise_on_bad_mask(mask, ids.shape, starts)
+            raise_on_masked_placeholders(self.model.get_placeholder_mask(ids), mask)  # type: ignore[attr-defined]
+        return super()._prepare_model_inputs(inputs, bos_token_id, model_kwargs)
 
     def prepare_inputs_for_generation(
         self, input_ids, inputs_embeds=None, is_first_iteration: bool = False, **kwargs
@@ -123,9 +99,11 @@ class FastVLMGenerationMixin(GenerationMixin):
             encoded = self.get_image_features(pixel_values, return_dict=True)  # type: ignore[attr-defined]
         if encoded is not None:
             features = encoded.pooler_output
+            ids = input_ids if embeds is None else None
+            mask = self.model.get_placeholder_mask(ids, embeds)  # type: ignore[attr-defined]
+            if is_start(model_kwargs.get(CACHE_NAME)):
+                raise_on_mismatch(mask, features)
             if expand_size > 1:
-                ids = input_ids if embeds is None else None
-                mask = self.model.get_placeholder_mask(ids, embeds)  # type: ignore[attr-defined]
                 crops = (mask.sum(1) // features.shape[1]).tolist()
                 features = torch.cat([group.repeat(expand_size, 1, 1) for group in features.split(crops)])
         length = input_ids.shape[1] if embeds is None else embeds.shape[1]

@@ -2,28 +2,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """What both image-processing backends share: their options, reading images, and the geometry of padding and tiles."""
 
-import base64
-import binascii
-import io
+import difflib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import PIL.Image
-import PIL.ImageOps
-import torch
-from transformers import image_utils
+from huggingface_hub.dataclasses import validate_typed_dict
+from huggingface_hub.errors import StrictDataclassError
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import ChannelDimension, PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs, Unpack
 
-_EXIF_ORIENTATION = 0x0112
-_URL_TIMEOUT = 30.0  # seconds
+from .image_reading import read_image, wide_to_arrays
+from .image_values import AnyImage, flatten_batches, flatten_images, is_channels_first, to_one_range
 
-ImageArray = np.ndarray | torch.Tensor
-AnyImage = PIL.Image.Image | ImageArray
+# Pixels that the crops of one image may have together, 4 bytes a channel, where `max_padded_pixels` allows no more.
+_MAX_CROP_PIXELS = 2**26
+_CROPS_SHARE = 64
+_CROP_LIMIT = "the limit for one image that `max_padded_pixels` sets"
+# What transformers writes into a processor's files beside its options.
+_BOOKKEEPING = {"auto_map", "feature_extractor_type", "image_processor_type", "processor_class", "use_fast", "backend"}
+_FLOATS = ("image_mean", "image_std", "rescale_factor")
+_MISSPELT_LETTERS = 2
 
 
 class FastVLMImageProcessorKwargs(ImagesKwargs, total=False):
@@ -38,11 +40,16 @@ class FastVLMImageProcessorKwargs(ImagesKwargs, total=False):
             tiles, `[[2 * R, 2 * R]]`.
         background_color (`int` or three of them, defaults to 0, black):
             What images are padded with, in 0..255.
+        max_padded_pixels (`int`, defaults to 2³², a side of 65536):
+            How many pixels the square that an image is padded to may have; an image that needs more is an error. The
+            crops of one image, which `size` and `image_grid_pinpoints` set, may have 2²⁶ pixels together, or a 64th of
+            this where that is more.
     """
 
     do_tile: bool | None
     image_grid_pinpoints: list | tuple | None
     background_color: int | list | tuple | None
+    max_padded_pixels: int | None
 
 
 def square_side(size: int | Sequence[int] | dict[str, int] | SizeDict, name: str = "size") -> int:
@@ -90,155 +97,6 @@ def fit_within(height: int, width: int, target_height: int, target_width: int) -
     return target_height, min(math.ceil(width * (target_height / height)), target_width)
 
 
-def pixel_factor(dtype: str, lowest: float, highest: float) -> float:
-    """What the values of an image have to be multiplied with to lie in 0..255.
-
-    Booleans are 0 or 1 and `uint16` spans 0..65535. Floating-point values are taken for 0..1 if they all lie there,
-    and for 0..255 otherwise; other integers must lie in 0..255.
-
-    Args:
-        dtype (`str`): name of the data type, as NumPy and torch call it.
-        lowest, highest (`float`): smallest and largest value of the image.
-
-    Raises:
-        ValueError: if the values are none of an image's, or not finite.
-    """
-    if not (math.isfinite(lowest) and math.isfinite(highest)):
-        raise ValueError("The image has NaN or infinite pixels.")
-    if dtype == "bool":
-        return 255.0
-    if dtype == "uint16":
-        return 255 / 65535
-    if lowest < 0 or highest > 255:
-        raise ValueError(
-            f"The image's {dtype} pixels lie in {lowest:g}..{highest:g}, but must lie in 0..255, or 0..1 if they are "
-            "floating-point numbers. Images that are normalized already cannot be given."
-        )
-    return 255.0 if "float" in dtype and highest <= 1 else 1.0
-
-
-def is_channels_first(shape: Sequence[int], input_data_format: str | ChannelDimension | None) -> bool:
-    """Whether a three-dimensional array is (channels, height, width) rather than (height, width, channels).
-
-    Raises:
-        ValueError: if it has no axis of 1 to 4 channels, or two that may be it.
-    """
-    if input_data_format is not None:
-        return ChannelDimension(input_data_format) == ChannelDimension.FIRST
-    # Three or four channels are likelier than one or two: a 1×1 RGB image is no grey line of 3 pixels.
-    for counts in ((3, 4), (1, 2)):
-        first, last = shape[0] in counts, shape[-1] in counts
-        if first and last:
-            raise ValueError(
-                f"An image array of shape {tuple(shape)} may have its channels first or last: pass "
-                "`input_data_format='channels_first'` or `'channels_last'`."
-            )
-        if first or last:
-            return first
-    raise ValueError(
-        f"An image array of shape {tuple(shape)} has no axis of channels: expected (channels, height, width) or "
-        "(height, width, channels) with 1 to 4 channels."
-    )
-
-
-def read_image(source: str | os.PathLike | bytes) -> PIL.Image.Image:
-    """Open an image file, given by path, `http(s)` URL, `data:` URI, base64 text or its bytes.
-
-    Raises:
-        OSError: if there is no such file, or it is truncated or no image; the message names it.
-    """
-    name = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
-    name = name if len(name) <= 200 else f"{name[:60]}…"
-    if isinstance(source, bytes):
-        file: Any = io.BytesIO(source)
-    elif isinstance(source, str) and source.startswith(("http://", "https://")):
-        response = image_utils.httpx.get(source, timeout=_URL_TIMEOUT, follow_redirects=True)
-        response.raise_for_status()
-        file = io.BytesIO(response.content)
-    elif os.path.isfile(source):
-        file = source
-    else:
-        try:
-            text = os.fspath(source).partition(",")[2] if str(source).startswith("data:") else os.fspath(source)
-            file = io.BytesIO(base64.b64decode("".join(text.split()), validate=True))
-        except (binascii.Error, ValueError) as error:
-            raise FileNotFoundError(f"There is no image file {name!r}, and it is neither a URL nor base64.") from error
-    try:
-        with PIL.Image.open(file) as image:
-            image.load()
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
-        raise OSError(f"The image {name!r} cannot be read: {error}") from error
-    return image
-
-
-def upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    """The image turned as its EXIF orientation says; as it is where it has none."""
-    try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except (SyntaxError, ValueError):  # damaged metadata does not make a picture unreadable
-        return image
-    return image if orientation == 1 else PIL.ImageOps.exif_transpose(image)
-
-
-def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    """The upright image in mode `RGB`. Alpha is dropped, as in the original; 16 bits and floats are scaled to 8.
-
-    Raises:
-        OSError: if the file behind the image is truncated.
-        ValueError: if its pixels are NaN or out of range.
-    """
-    name = getattr(image, "filename", "") or "given"
-    try:
-        image = upright(image)
-        if image.mode == "F" or image.mode.startswith("I"):
-            pixels = np.asarray(image)
-            if image.mode == "I" and 255 < pixels.max() <= 65535:
-                pixels = pixels.astype(np.uint16)
-            image = PIL.Image.fromarray(to_uint8(pixels))
-        elif image.mode == "La":
-            image = image.convert("LA")
-        return image.convert("RGB")
-    except OSError as error:
-        raise OSError(f"The image {name!r} cannot be read: {error}") from error
-
-
-def to_uint8(pixels: np.ndarray) -> np.ndarray:
-    """The array with its values in 0..255, see `pixel_factor`."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    pixels = pixels.astype(pixels.dtype.newbyteorder("="))
-    factor = pixel_factor(pixels.dtype.name, float(pixels.min()), float(pixels.max()))
-    return np.rint(pixels * np.float32(factor)).astype(np.uint8)
-
-
-def is_unit_range(image: AnyImage) -> bool:
-    """Whether an image is an array of floating-point numbers in 0..1."""
-    if isinstance(image, PIL.Image.Image):
-        return False
-    is_float = image.is_floating_point() if isinstance(image, torch.Tensor) else image.dtype.kind == "f"
-    return bool(is_float) and float(image.max()) <= 1
-
-
-def flatten_images(images: Any) -> list[AnyImage]:
-    """One list of all images in a single image, a batch of them as an array, or lists nested to any depth.
-
-    Raises:
-        ValueError: if something in it is no image.
-    """
-    if isinstance(images, (list, tuple)):
-        return [image for part in images for image in flatten_images(part)]
-    if isinstance(images, PIL.Image.Image):
-        return [images]
-    if not isinstance(images, (np.ndarray, torch.Tensor)):
-        raise ValueError(
-            f"A {type(images).__name__} is no image: expected a PIL image, an array, a tensor, a path, a URL, base64 "
-            "text or bytes."
-        )
-    if images.ndim not in (2, 3, 4) or 0 in images.shape:
-        raise ValueError(f"An array of shape {tuple(images.shape)} is no image and no batch of images.")
-    return list(images) if images.ndim == 4 else [images]
-
-
 class FastVLMImageProcessorMixin:
     """Options and checks of both backends. Goes before the backend among the bases.
 
@@ -264,13 +122,36 @@ class FastVLMImageProcessorMixin:
     do_tile = False
     image_grid_pinpoints = None
     background_color = 0
+    max_padded_pixels = 2**32
 
     def __init__(self, **kwargs: Unpack[FastVLMImageProcessorKwargs]):
-        super().__init__(**_with_crop_size(dict(kwargs)))
-        _check_geometry(**self._options(None))
+        options = _with_crop_size(self.checked(kwargs))
+        if options.get("crop_size") is not None and options.get("size") is None:
+            crop = square_side(options["crop_size"], "crop_size")
+            if crop != square_side(self.size):
+                raise ValueError(f"`crop_size` {crop} is given without `size`, which images are resized to before.")
+        super().__init__(**options)
+        _check_options(**self._options(None))
+
+    @classmethod
+    def get_image_processor_dict(cls, pretrained_model_name_or_path, **kwargs):
+        options, kwargs = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)  # type: ignore[misc]
+        cls.check_settings(options, f"The image processor's settings in {pretrained_model_name_or_path}")
+        return options, kwargs
+
+    @classmethod
+    def check_settings(cls, options: Any, where: str) -> None:
+        """Raise a `ValueError` that starts with `where` if options read from a file cannot be those of a processor."""
+        try:
+            if not isinstance(options, dict):
+                raise ValueError(f"expected an object with options, got {options!r}.")
+            cls(**options)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {error}") from error
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):
+        refuse_misspelt(kwargs, cls.valid_kwargs.__annotations__)
         if kwargs.get("size") is not None and kwargs.get("crop_size") is None:
             kwargs["crop_size"] = square_side(kwargs["size"])
         return super().from_dict(image_processor_dict, **kwargs)  # type: ignore[misc]
@@ -282,9 +163,10 @@ class FastVLMImageProcessorMixin:
         Args:
             images: PIL images, arrays or tensors (grey, grey with alpha, RGB or RGBA; channels first or last; 8-bit,
                 16-bit, or floating-point in 0..1 or 0..255), paths, URLs, base64 texts or bytes; one, a list, or
-                nested lists. PIL images and files are turned upright as their EXIF orientation says.
-            **kwargs: options for this call, see [`FastVLMImageProcessorKwargs`]. `size=R` selects the resolution.
-                With `do_rescale=False`, floating-point images in 0..1 stay in 0..1.
+                nested lists. PIL images and files are turned upright as their EXIF orientation says. The
+                floating-point images of a call are in 0..1 if all their values are, otherwise in 0..255.
+            **kwargs: options for this call, see [`FastVLMImageProcessorKwargs`]; `None` is the processor's own.
+                `size=R` selects the resolution. With `do_rescale=False`, floating-point images in 0..1 stay in 0..1.
 
         Returns:
             `BatchFeature`: `pixel_values`, float32 of shape `(crops of all images, 3, R, R)` in 0..1. Every image is
@@ -292,17 +174,20 @@ class FastVLMImageProcessorMixin:
             many crops each image has.
 
         Raises:
-            ValueError: if there is no image, an image's values are not finite or out of range, or the options
-                contradict each other.
-            OSError: if a file cannot be read; the message names it.
+            TypeError: if there is no such option.
+            ValueError: if there is no image, an image is none or has more pixels than `max_padded_pixels` allows, its
+                values are not finite, out of range or of unknown range, or options have not their type or contradict
+                each other.
+            OSError: if a file cannot be read or downloaded, see [`read_image`]; the message names it.
         """
-        return super().preprocess(images, *args, **_with_crop_size(dict(kwargs)))  # type: ignore[misc]
+        refuse_unknown(kwargs, {*self.valid_kwargs.__annotations__, "image_like_kwargs"}, type(self).__name__)
+        return super().preprocess(images, *args, **_with_crop_size(self.checked(kwargs)))  # type: ignore[misc]
 
     def fetch_images(self, image_url_or_urls):
         """Read what stands for images: paths, URLs, base64 texts and bytes, in lists nested to any depth."""
         if isinstance(image_url_or_urls, (list, tuple)):
             return [self.fetch_images(image) for image in image_url_or_urls]
-        if isinstance(image_url_or_urls, (str, os.PathLike, bytes)):
+        if isinstance(image_url_or_urls, (str, os.PathLike, bytes, bytearray, memoryview)):
             return read_image(image_url_or_urls)
         return image_url_or_urls
 
@@ -320,15 +205,33 @@ class FastVLMImageProcessorMixin:
         options = self._standardize_kwargs(**self._options(images_kwargs))
         return square_side(options["crop_size"] if options["do_center_crop"] else options["size"])
 
+    @classmethod
+    def checked(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that are given, whole numbers as the floating-point ones that some have to be."""
+        known = cls.valid_kwargs.__annotations__
+        refuse_misspelt(options, known)
+        # `None` is an option's value only where it is its default.
+        options = {
+            name: _with_floats(value) if name in _FLOATS else value
+            for name, value in options.items()
+            if value is not None or getattr(cls, name, None) is None
+        }
+        for name in ("size", "crop_size"):
+            if options.get(name) is not None:
+                square_side(options[name], name)
+        try:
+            validate_typed_dict(cls.valid_kwargs, {name: value for name, value in options.items() if name in known})
+        except StrictDataclassError:
+            for name in options.keys() & known.keys():
+                _check_type(cls.valid_kwargs, name, options[name])
+        return options
+
     def _options(self, images_kwargs: dict | None) -> dict[str, Any]:
         own = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
         given = {name: value for name, value in (images_kwargs or {}).items() if name in own}
-        return own | _with_crop_size(given)
+        return own | _with_crop_size(self.checked(given))
 
     def _standardize_kwargs(self, **kwargs) -> dict[str, Any]:
-        for name in ("size", "crop_size"):
-            if kwargs.get(name) is not None:
-                square_side(kwargs[name], name)
         if kwargs.get("pad_size") is not None:
             raise ValueError(
                 "`pad_size` has no meaning here: images are padded to a square, whose side is the longer one."
@@ -336,7 +239,7 @@ class FastVLMImageProcessorMixin:
         return super()._standardize_kwargs(**kwargs)  # type: ignore[misc]
 
     def _validate_preprocess_kwargs(self, **kwargs) -> None:
-        _check_geometry(**kwargs)
+        _check_options(**kwargs)
         super()._validate_preprocess_kwargs(**kwargs)  # type: ignore[misc]
 
     def _prepare_images_structure(self, images, expected_ndims: int = 3) -> list[AnyImage]:
@@ -346,13 +249,55 @@ class FastVLMImageProcessorMixin:
         return flat
 
     def _preprocess_image_like_inputs(self, images, *args, **kwargs) -> BatchFeature:
-        images = self._prepare_images_structure(images)
-        if not kwargs["do_rescale"] and any(map(is_unit_range, images)):
-            if not all(map(is_unit_range, images)):
+        images = flatten_batches(self.fetch_images(images))
+        for index, image in enumerate(images):
+            _check_pixels(index, *_height_and_width(image, kwargs.get("input_data_format")), **kwargs)
+        images, in_unit_range = to_one_range(wide_to_arrays(images))
+        if not kwargs["do_rescale"] and any(in_unit_range):
+            if not all(in_unit_range):
                 raise ValueError("With `do_rescale=False`, either all images lie in 0..1 or none.")
             # Inside, all images are 8-bit; this brings them back to the range they came in.
             kwargs |= {"do_rescale": True, "rescale_factor": 1 / 255}
         return super()._preprocess_image_like_inputs(images, *args, **kwargs)  # type: ignore[misc]
+
+
+def refuse_misspelt(names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise a `TypeError` if one of `names` is not known, but nearly.
+
+    For places that take others' options, too.
+    """
+    known = set(known)
+    for name in sorted(set(names) - known - _BOOKKEEPING):
+        differing, closest = min((_differing_letters(name, other), other) for other in known)
+        if differing <= _MISSPELT_LETTERS:
+            raise TypeError(f"There is no option `{name}`; did you mean `{closest}`?")
+
+
+def _differing_letters(one: str, other: str) -> int:
+    blocks = difflib.SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks()
+    return max(len(one), len(other)) - sum(block.size for block in blocks)
+
+
+def refuse_unknown(names: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise a `TypeError` if one of `names` is not known."""
+    if unknown := sorted(set(names) - set(known)):
+        refuse_misspelt(unknown, known)
+        raise TypeError(f"{where} has no option `{unknown[0]}`.")
+
+
+def _check_type(valid_kwargs: type, name: str, value: Any) -> None:
+    try:
+        validate_typed_dict(valid_kwargs, {name: value})
+    except StrictDataclassError as error:
+        annotation = valid_kwargs.__annotations__[name]
+        expected = str(getattr(annotation, "__origin__", annotation)).removesuffix(" | None")
+        raise ValueError(f"`{name}` must be {expected}, got {value!r}.") from error
+
+
+def _with_floats(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_with_floats, value))
+    return float(value) if type(value) is int else value
 
 
 def _with_crop_size(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -363,22 +308,30 @@ def _with_crop_size(kwargs: dict[str, Any]) -> dict[str, Any]:
     return kwargs | {"crop_size": {"height": side, "width": side}}
 
 
-def _check_geometry(
+def _check_options(
     *,
     size: SizeDict,
     crop_size: SizeDict,
     do_resize: bool,
     do_center_crop: bool,
+    max_padded_pixels: int,
     do_tile: bool | None = None,
     image_grid_pinpoints: Sequence[Sequence[int]] | None = None,
     background_color: int | Sequence[int] | None = None,
     **kwargs,
 ) -> None:
-    """Raise a `ValueError` if options contradict each other."""
+    """Raise a `ValueError` if options have values that they cannot have, or contradict each other."""
     colors = background_color if isinstance(background_color, (list, tuple)) else [background_color or 0] * 3
-    if len(colors) != 3 or not all(isinstance(color, int) and 0 <= color <= 255 for color in colors):
+    if len(colors) != 3 or not all(type(color) is int and 0 <= color <= 255 for color in colors):
         raise ValueError(f"`background_color` must be one or three integers in 0..255, got {background_color!r}.")
+    if max_padded_pixels < 1:
+        raise ValueError(f"`max_padded_pixels` must be a number of pixels, at least 1, got {max_padded_pixels}.")
+    _check_values(**kwargs)
     side, crop = square_side(size), square_side(crop_size, "crop_size")
+    most = _most_crop_pixels(max_padded_pixels)
+    for name, length in (("size", side), ("crop_size", crop)):
+        if length**2 > most:
+            raise ValueError(f"`{name}` {length} gives {length**2:,} pixels, more than {most:,}, {_CROP_LIMIT}.")
     if do_resize and do_center_crop and crop > side:
         raise ValueError(f"`crop_size` {crop} is larger than `size` {side}: nothing is left to crop.")
     if not do_tile:
@@ -386,12 +339,89 @@ def _check_geometry(
     if not do_resize or (do_center_crop and crop != side):
         raise ValueError("`do_tile` needs `do_resize` and a `crop_size` equal to `size`.")
     for pinpoint in image_grid_pinpoints if image_grid_pinpoints is not None else [[2 * side, 2 * side]]:
-        if len(pinpoint) != 2 or any(
-            not isinstance(length, int) or length < 1 or length % side for length in pinpoint
-        ):
+        is_pair = isinstance(pinpoint, (list, tuple)) and len(pinpoint) == 2
+        if not is_pair or any(type(length) is not int or length < 1 or length % side for length in pinpoint):
             raise ValueError(
                 f"`image_grid_pinpoints` must be [width, height] pairs of multiples of the resolution {side}, got "
                 f"{pinpoint!r}."
             )
+        pixels = math.prod(pinpoint) + side**2  # the overview
+        if pixels > most:
+            raise ValueError(
+                f"{list(pinpoint)} of `image_grid_pinpoints` gives crops of {pixels:,} pixels, more than "
+                f"{most:,}, {_CROP_LIMIT}."
+            )
     if image_grid_pinpoints is not None and len(image_grid_pinpoints) == 0:
         raise ValueError("`image_grid_pinpoints` is empty: leave it out for one grid of 2×2 tiles.")
+
+
+def _check_values(
+    *,
+    resample: Any = None,
+    rescale_factor: float | None = None,
+    do_normalize: bool | None = None,
+    do_convert_rgb: bool | None = None,
+    image_mean: float | Sequence[float] | None = None,
+    image_std: float | Sequence[float] | None = None,
+    data_format: str | ChannelDimension | None = None,
+    **kwargs,
+) -> None:
+    """The same for those that every image processor of transformers has."""
+    is_number = isinstance(resample, int)
+    if isinstance(resample, str) or (
+        is_number and (type(resample) is bool or resample not in set(PILImageResampling))
+    ):
+        raise ValueError(f"`resample` must be one of PIL's filters, such as 3 for bicubic, got {resample!r}.")
+    for name, value in (("rescale_factor", rescale_factor), ("image_mean", image_mean), ("image_std", image_std)):
+        numbers: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
+        if any(number is not None and not math.isfinite(number) for number in numbers):
+            raise ValueError(f"`{name}` must be finite, got {value!r}.")
+        if do_normalize and do_convert_rgb and isinstance(value, (list, tuple)) and len(value) != 3:
+            raise ValueError(f"`{name}` must be a number or three of them, got {value!r}.")
+        if name == "image_std" and 0 in numbers:
+            raise ValueError(f"`image_std` must not be 0, got {value!r}.")
+    if data_format is not None and ChannelDimension(data_format) != ChannelDimension.FIRST:
+        raise ValueError(f"`data_format` must be 'channels_first', which the model takes, got {data_format!r}.")
+
+
+def _most_crop_pixels(max_padded_pixels: int) -> int:
+    return max(_MAX_CROP_PIXELS, max_padded_pixels // _CROPS_SHARE)
+
+
+def _check_pixels(
+    index: int,
+    height: int,
+    width: int,
+    *,
+    size: SizeDict,
+    do_resize: bool,
+    max_padded_pixels: int,
+    do_pad: bool | None = None,
+    do_tile: bool | None = None,
+    **kwargs,
+) -> None:
+    """Raise a `ValueError` if an image becomes too large on its way."""
+    short, long = sorted((height, width))
+    side, most = square_side(size), _most_crop_pixels(max_padded_pixels)
+    if do_tile or (not do_pad and not do_resize):
+        return
+    if do_pad:
+        pixels, most = long**2, max_padded_pixels if do_resize else most
+        becomes = f"is padded to a square of {pixels:,}"
+    else:
+        pixels = side * math.ceil(long * side / short)
+        becomes = f"is resized to {pixels:,}"
+    if pixels > most:
+        raise ValueError(
+            f"Image {index} of the call, {width}×{height} pixels, {becomes} pixels; `max_padded_pixels` "
+            f"{max_padded_pixels:,} allows {most:,}."
+        )
+
+
+def _height_and_width(image: AnyImage, input_data_format: Any) -> tuple[int, int]:
+    if isinstance(image, PIL.Image.Image):
+        return image.height, image.width
+    shape = image.shape[1:] if image.ndim == 4 else image.shape
+    if len(shape) == 2:
+        return shape[0], shape[1]
+    return tuple(shape[1:] if is_channels_first(shape, input_data_format) else shape[:2])

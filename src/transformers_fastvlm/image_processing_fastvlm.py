@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image processor on torchvision: the original's preprocessing to within 2/255, on any device."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,25 +10,28 @@ import PIL.Image
 import torch
 from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import ChannelDimension, SizeDict
+from transformers.image_transforms import get_resize_output_image_size
+from transformers.image_utils import ChannelDimension, PILImageResampling, SizeDict
 from transformers.processing_utils import Unpack
 from transformers.utils import requires_backends
 
 from .image_processing_base import (
-    AnyImage,
     FastVLMImageProcessorKwargs,
     FastVLMImageProcessorMixin,
     fit_within,
-    is_channels_first,
-    pixel_factor,
     select_grid,
     square_side,
-    to_rgb,
-    upright,
 )
+from .image_reading import loaded, to_rgb, upright
+from .image_values import AnyImage, is_channels_first, to_8bit_tensor
+from .padded_resize import is_narrow, resize_narrow, resizes_columns_first
 
 # Rows padded at a time, so that the padded square of a tall image never exists as a whole.
 _STRIP_ROWS = 1024
+# Narrower images are resized without their padding, which costs less from about here on. Of the filters known to that,
+# torchvision has all on every device only from some release on.
+_NARROW = 16
+_NARROW_FILTERS = (PILImageResampling.BILINEAR, PILImageResampling.BICUBIC)
 
 
 class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
@@ -49,16 +53,16 @@ class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
     ) -> torch.Tensor:
         """One image as a uint8 tensor of shape (channels, height, width) on `device`, RGB with `do_convert_rgb`."""
         if isinstance(image, PIL.Image.Image):
-            image = np.array(to_rgb(image) if do_convert_rgb else upright(image))
+            image = np.array(to_rgb(image) if do_convert_rgb else upright(loaded(image)))
             input_data_format = ChannelDimension.LAST
         if isinstance(image, np.ndarray):
-            image = torch.from_numpy(image.astype(image.dtype.newbyteorder("="), copy=False))
+            image = torch.from_numpy(_for_torch(image))
         image = image.detach().to(device)
         if image.ndim == 2:
             image, input_data_format = image[None], ChannelDimension.FIRST
         if not is_channels_first(image.shape, input_data_format):
             image = image.permute(2, 0, 1)
-        image = _to_uint8(image)
+        image = to_8bit_tensor(image)
         if do_convert_rgb:
             image = image[:3] if len(image) > 2 else image[:1].repeat(3, 1, 1)
         return image
@@ -99,7 +103,7 @@ class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
                 crops = self._resize_padded(image, side, resample, background_color)[None]
             else:
                 padded = self.pad_to_square(image, background_color) if do_pad else image
-                crops = (self.resize(padded, SizeDict(shortest_edge=side), resample) if do_resize else padded)[None]
+                crops = (self._resize_shortest(padded, side, resample) if do_resize else padded)[None]
             if do_center_crop:
                 crops = self.center_crop(crops, crop_size)
             num_crops.append(len(crops))
@@ -110,9 +114,21 @@ class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
         return BatchFeature(data=data, tensor_type=return_tensors)
 
     def _resize_to(self, image: torch.Tensor, height: int, width: int, resample: Any) -> torch.Tensor:
-        if image.shape[-2:] == (height, width):
+        old_height, old_width = image.shape[-2:]
+        if (old_height, old_width) == (height, width):
             return image
+        if resizes_columns_first(old_height, old_width, height, width):  # torchvision begins with the rows
+            image = self.resize(image, SizeDict(height=height, width=old_width), resample)
         return self.resize(image, SizeDict(height=height, width=width), resample)
+
+    def _resize_shortest(self, image: torch.Tensor, side: int, resample: Any) -> torch.Tensor:
+        height, width = get_resize_output_image_size(
+            image,  # type: ignore[arg-type]
+            size=side,
+            default_to_square=False,
+            input_data_format=ChannelDimension.FIRST,
+        )
+        return self._resize_to(image, height, width, resample)
 
     def _resize_padded(
         self, image: torch.Tensor, side: int, resample: Any, background_color: int | tuple[int, ...]
@@ -120,10 +136,14 @@ class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
         """The image padded to a centred square, then resized: (channels, height, width) to (channels, side, side).
 
         Rows and columns are resized one after the other, as torchvision does it itself, so that no padded square is
-        needed: a wide image needs no padding until its rows are short, a tall one only in strips of rows.
+        needed: a wide image needs no padding until its rows are short, a tall one only in strips of rows, and a narrow
+        one none at all.
         """
         height, width = image.shape[-2:]
         long = max(height, width)
+        if resample in _NARROW_FILTERS and is_narrow(height, width, side, resample, _NARROW):
+            colors = _colors(image, background_color)
+            return resize_narrow(image, side, resample, colors, partial(self._resize_to, resample=resample))
         strips = [image] if width == long else image.split(_STRIP_ROWS, dim=-2)
         rows = [
             self._resize_to(
@@ -152,14 +172,21 @@ class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
         return torch.cat([self._resize_to(image, side, side, resample)[None], tiles])
 
 
-def _to_uint8(pixels: torch.Tensor) -> torch.Tensor:
-    if pixels.dtype == torch.uint8:
-        return pixels
-    dtype = str(pixels.dtype).removeprefix("torch.")
-    # uint16 has few operations in torch; float32 holds every value an image can have.
-    pixels = pixels.float()
-    factor = pixel_factor(dtype, pixels.min().item(), pixels.max().item())
-    return pixels.mul(factor).round().to(torch.uint8)
+def _for_torch(array: np.ndarray) -> np.ndarray:
+    """The array in the machine's byte order, and copied if torch cannot share its memory."""
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    is_shareable = array.flags.writeable and all(
+        stride >= 0 and stride % array.itemsize == 0 for stride in array.strides
+    )
+    return array if is_shareable else array.copy()
+
+
+def _colors(image: torch.Tensor, background_color: int | tuple[int, ...]) -> torch.Tensor:
+    channels = len(image)
+    colors = [background_color] * channels if isinstance(background_color, int) else list(background_color)
+    if len(colors) != channels:
+        raise ValueError(f"`background_color` has {len(colors)} values for an image of {channels} channels.")
+    return image.new_tensor(colors)
 
 
 def _on_canvas(image: torch.Tensor, height: int, width: int, background_color: int | tuple[int, ...]) -> torch.Tensor:
@@ -167,11 +194,7 @@ def _on_canvas(image: torch.Tensor, height: int, width: int, background_color: i
     image_height, image_width = image.shape[-2:]
     if (image_height, image_width) == (height, width):
         return image
-    channels = len(image)
-    colors = [background_color] * channels if isinstance(background_color, int) else list(background_color)
-    if len(colors) != channels:
-        raise ValueError(f"`background_color` has {len(colors)} values for an image of {channels} channels.")
-    canvas = image.new_tensor(colors)[:, None, None].repeat(1, height, width)
+    canvas = _colors(image, background_color)[:, None, None].repeat(1, height, width)
     top, left = (height - image_height) // 2, (width - image_width) // 2
     canvas[:, top : top + image_height, left : left + image_width] = image
     return canvas

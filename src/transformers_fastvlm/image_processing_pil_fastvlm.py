@@ -13,20 +13,20 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import ChannelDimension, SizeDict
 
 from .image_processing_base import (
-    AnyImage,
     FastVLMImageProcessorKwargs,
     FastVLMImageProcessorMixin,
     fit_within,
-    is_channels_first,
     select_grid,
     square_side,
-    to_rgb,
-    to_uint8,
-    upright,
 )
+from .image_reading import loaded, to_rgb, upright
+from .image_values import AnyImage, is_channels_first, to_8bit_array
+from .padded_resize import is_narrow, resize_narrow
 
 # Rows padded at a time, so that the padded square of a tall image never exists as a whole.
 _STRIP_ROWS = 128
+# Narrower images are resized without their padding, which costs less from about here on.
+_NARROW = 4
 # Pillow resizes on one core, but other threads run meanwhile.
 _PIXELS_WORTH_THREADS = 1_000_000
 # Modes in which Pillow resizes 1, 3 or 4 channels independently of each other; it would weigh RGBA with its alpha.
@@ -49,15 +49,15 @@ class FastVLMImageProcessorPil(FastVLMImageProcessorMixin, PilBackend):
         if isinstance(image, PIL.Image.Image):
             if do_convert_rgb:
                 return to_rgb(image)
-            image, input_data_format = np.asarray(upright(image)), ChannelDimension.LAST
+            image, input_data_format = np.asarray(upright(loaded(image))), ChannelDimension.LAST
         if isinstance(image, torch.Tensor):
-            image = image.detach().cpu()
+            image = image.detach().cpu().resolve_conj().resolve_neg()
             image = (image.float() if image.is_floating_point() else image).numpy()
         if image.ndim == 2:
             image, input_data_format = image[None], ChannelDimension.FIRST
         if not is_channels_first(image.shape, input_data_format):
             image = np.moveaxis(image, -1, 0)
-        image = to_uint8(image)  # (channels, height, width)
+        image = to_8bit_array(image)  # (channels, height, width)
         if do_convert_rgb:
             image = image[:3] if len(image) > 2 else np.repeat(image[:1], 3, axis=0)
         if len(image) not in _MODES:
@@ -120,17 +120,22 @@ class FastVLMImageProcessorPil(FastVLMImageProcessorMixin, PilBackend):
         return BatchFeature(data=data, tensor_type=return_tensors)
 
 
+def _colors(image: PIL.Image.Image, background_color: int | tuple[int, ...]) -> tuple[int, ...]:
+    bands = len(image.getbands())
+    colors = (background_color,) * bands if isinstance(background_color, int) else tuple(background_color)
+    if len(colors) != bands:
+        raise ValueError(f"`background_color` has {len(colors)} values for an image of {bands} channels.")
+    return colors
+
+
 def _on_canvas(
     image: PIL.Image.Image, height: int, width: int, background_color: int | tuple[int, ...]
 ) -> PIL.Image.Image:
     """The image centred on a larger canvas, half a pixel up or left where it cannot be exactly in the middle."""
     if image.size == (width, height):
         return image
-    bands = len(image.getbands())
-    colors = (background_color,) * bands if isinstance(background_color, int) else tuple(background_color)
-    if len(colors) != bands:
-        raise ValueError(f"`background_color` has {len(colors)} values for an image of {bands} channels.")
-    canvas = PIL.Image.new(image.mode, (width, height), colors if bands > 1 else colors[0])
+    colors = _colors(image, background_color)
+    canvas = PIL.Image.new(image.mode, (width, height), colors if len(colors) > 1 else colors[0])
     canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
     return canvas
 
@@ -140,12 +145,15 @@ def _resize_padded(
 ) -> PIL.Image.Image:
     """The image padded to a centred square, then resized to `side` × `side`.
 
-    Pillow resizes rows first, rounds to 8 bits, then columns. Doing the two by hand gives the same pixels without the
-    padded square: a wide image needs no padding until its rows are short, a tall one only in strips of rows. Strips of
-    rows do not depend on each other, nor do strips of columns, so threads share them.
+    Pillow resizes a square's rows first, rounds to 8 bits, then columns. Doing the two by hand gives the same pixels
+    without the padded square: a wide image needs no padding until its rows are short, a tall one only in strips of
+    rows, and a narrow one none at all. Strips of rows do not depend on each other, nor do strips of columns, so
+    threads share them.
     """
     width, height = image.size
     long = max(width, height)
+    if is_narrow(height, width, side, resample, _NARROW):
+        return _resize_narrow(image, side, resample, background_color)
     threads = torch.get_num_threads() if width * height >= _PIXELS_WORTH_THREADS else 1
     per_strip = -(-height // threads) if width == long else _STRIP_ROWS
     per_column_strip = -(-side // threads)
@@ -168,6 +176,37 @@ def _resize_padded(
         for left, strip in zip(lefts, pool.map(resize_columns, lefts)):
             resized.paste(strip, (left, 0))
     return resized
+
+
+def _resize_narrow(
+    image: PIL.Image.Image, side: int, resample: PIL.Image.Resampling, background_color: int | tuple[int, ...]
+) -> PIL.Image.Image:
+    def resize(tensor: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """One axis; threads share strips along the other."""
+        axis = 2 if tensor.shape[1] == height else 1
+        threads = torch.get_num_threads() if tensor[0].numel() >= _PIXELS_WORTH_THREADS else 1
+        strips = tensor.split(-(-tensor.shape[3 - axis] // threads), dim=3 - axis)
+
+        def resize_strip(strip: torch.Tensor) -> torch.Tensor:
+            size = (width, strip.shape[1]) if axis == 2 else (strip.shape[2], height)
+            return _to_tensor(_to_image(strip, image.mode).resize(size, resample))
+
+        with ThreadPoolExecutor(threads) as pool:
+            return torch.cat(list(pool.map(resize_strip, strips)), dim=3 - axis)
+
+    colors = torch.tensor(_colors(image, background_color), dtype=torch.uint8)
+    return _to_image(resize_narrow(_to_tensor(image), side, resample, colors, resize), image.mode)
+
+
+def _to_tensor(image: PIL.Image.Image) -> torch.Tensor:
+    """The image's pixels, (channels, height, width)."""
+    pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
+
+
+def _to_image(pixels: torch.Tensor, mode: str) -> PIL.Image.Image:
+    size = (pixels.shape[2], pixels.shape[1])
+    return PIL.Image.frombytes(mode, size, pixels.permute(1, 2, 0).contiguous().numpy())
 
 
 def _tiles(

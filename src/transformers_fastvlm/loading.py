@@ -6,10 +6,11 @@ import copy
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PretrainedConfig
 from transformers.quantizers.auto import AutoQuantizationConfig
@@ -34,6 +35,7 @@ SPARED_PARTS = {
 }
 # Constants that older versions of transformers stored, and that are computed.
 _HARMLESS = (r"\.rotary_emb\.inv_freq$", r"\.position_ids$", r"\.attn\.(masked_)?bias$")
+_WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")  # as safetensors calls them
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
@@ -94,7 +96,10 @@ def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
 
 def _weight_map(index: str | os.PathLike) -> dict[str, str]:
     """File of each tensor, as an index of shards has it. A file of a stranger's that leads elsewhere is refused."""
-    weight_map = read_json_object(index).get("weight_map")
+    content = read_json_object(index)
+    weight_map = content.get("weight_map")
+    if not isinstance(content.get("metadata"), dict):  # transformers reads it
+        raise ValueError(f"{index} is damaged: it lacks `metadata`, an object.")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise ValueError(f"{index} is damaged: its `weight_map` should name the file of each tensor.")
     for name in weight_map.values():
@@ -112,12 +117,12 @@ def source_format(source: str | os.PathLike, arguments: Mapping[str, Any] | None
     return FOREIGN_FORMATS.get(config.get("model_type", ""), "own")
 
 
-def tensor_names(path: str | os.PathLike) -> Iterator[str]:
-    """Names of the tensors in a safetensors file, from its header alone.
+def tensor_headers(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
+    """`dtype`, `shape` and `data_offsets` of the tensors in a safetensors file, by name, from its header alone.
 
     Raises:
-        ValueError: if the file is no safetensors file, or ends before its header or one of its tensors, which the
-            message names.
+        ValueError: if the file is no safetensors file, or ends before its header or one of its tensors; the message
+            names both.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
@@ -130,14 +135,17 @@ def tensor_names(path: str | os.PathLike) -> Iterator[str]:
             raise ValueError(f"{path} is no safetensors file: its header is damaged.") from error
     if not isinstance(header, dict):
         raise ValueError(f"{path} is no safetensors file: its header is a {type(header).__name__}.")
+    header.pop("__metadata__", None)
     for name, entry in header.items():
-        if name == "__metadata__":
-            continue
         if not _is_tensor_entry(entry):
             raise ValueError(f"{path} is damaged: its header has no place, shape and dtype for tensor {name!r}.")
         if 8 + header_size + entry["data_offsets"][1] > size:
             raise ValueError(f"{path} is truncated: it has {size} bytes and ends before the whole of tensor {name!r}.")
-        yield name
+    try:
+        with safe_open(path, framework="pt"):  # what is left: gaps, overlaps, shapes that do not fit, odd dtypes
+            return header
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
 
 
 def _is_tensor_entry(entry: Any) -> bool:
@@ -180,9 +188,9 @@ class CheckpointLoadingMixin:
                 list of modules to skip spares encoder, projector and head.
 
         Raises:
-            ValueError: if a tensor that the model needs is missing, misshapen or truncated, or one that is stored has
-                no place in it, or a file is damaged; the message names it. With `output_loading_info=True`, missing
-                tensors and those without a place are only listed there.
+            ValueError: if a tensor that the model needs is missing, misshapen, truncated or of integers, if a stored
+                one has no place in it, or if a file is damaged; the message names it. With
+                `output_loading_info=True`, missing tensors and those without a place are only listed there.
         """
         files: list[str] = []
         is_loaded = pretrained_model_name_or_path is not None and kwargs.get("gguf_file") is None
@@ -193,9 +201,12 @@ class CheckpointLoadingMixin:
                     read_json_object(path)
             kwargs.setdefault("use_safetensors", True)
             files = weight_files(pretrained_model_name_or_path, kwargs) if kwargs["use_safetensors"] else []
-        names = {name for path in files for name in tensor_names(path)}
+        headers = {name: entry for path in files for name, entry in tensor_headers(path).items()}
+        names = set(headers)
         if names:
             config = cls._fit_config_to_tensors(pretrained_model_name_or_path, config, names, kwargs)
+        if getattr(config, "quantization_config", None) is None:
+            _raise_on_integer_weights(headers, cls.known_strangers, pretrained_model_name_or_path)
         if kwargs.get("quantization_config") is not None:
             kwargs["quantization_config"] = _spare_parts(kwargs["quantization_config"])
         return_info = kwargs.pop("output_loading_info", False)
@@ -255,6 +266,17 @@ def _keep_4bit_weights_as_stored(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+
+
+def _raise_on_integer_weights(headers: Mapping[str, Mapping[str, Any]], known_strangers, source) -> None:
+    """Raise if weights are stored in a dtype that only quantized ones have: without their scales they mean nothing."""
+    strangers = re.compile("|".join([*_HARMLESS, *known_strangers, r"\.num_batches_tracked$"]))
+    odd = {name: entry["dtype"] for name, entry in headers.items() if entry["dtype"] not in _WEIGHT_DTYPES}
+    if listed := sorted(f"{name} ({dtype})" for name, dtype in odd.items() if not strangers.search(name)):
+        raise ValueError(
+            f"{source} stores weights that are no floating-point numbers, but its configuration has no "
+            f"`quantization_config` that says what they mean: {_some(listed)}."
+        )
 
 
 def _raise_on_misshapen(model, mismatched: Iterable[tuple], source) -> None:

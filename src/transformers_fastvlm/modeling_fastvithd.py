@@ -33,6 +33,7 @@ from .configuration_fastvlm import FastViTHDConfig
 from .cpu_attention import cpu_attention, suits_cpu_attention
 from .finite_checks import raise_on_non_finite_features
 from .loading import CheckpointLoadingMixin
+from .prompt_checks import raise_on_bad_pixels
 from .reparameterizable_layers import (
     POSITIONS_AT_ONCE,
     ConditionalPositionEncoding,
@@ -350,15 +351,9 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
         return self
 
     def _check_pixels(self, pixel_values: torch.Tensor) -> None:
-        stride = self.config.stride
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != self.config.num_channels:
-            raise ValueError(
-                f"`pixel_values` must be (images, {self.config.num_channels}, height, width), "
-                f"got {tuple(pixel_values.shape)}."
-            )
-        if pixel_values.shape[2] % stride or pixel_values.shape[3] % stride:
-            height, width = pixel_values.shape[2:]
-            raise ValueError(f"An image of {height}x{width} pixels does not fit: sides must be divisible by {stride}.")
+        # Whoever compiles or traces would take the sizes that were compared for fixed.
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            raise_on_bad_pixels(pixel_values, self.config.num_channels, self.config.stride)
 
     def _stem_output(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The stem's feature map, `(batch, channels, height / 4, width / 4)`.
@@ -383,7 +378,6 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
 
     def _stage_outputs(self, pixel_values: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Feature maps of the stem and of each stage, and the attention weights of each attention block."""
-        self._check_pixels(pixel_values)
         hidden_states = self._stem_output(pixel_values.to(next(self.stem.parameters()).dtype))
         outputs, attentions = [hidden_states], []
         for stage in self.stages:
@@ -432,6 +426,7 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
             ValueError: if the shape does not fit the encoder.
             FloatingPointError: if the features are not finite, on a CPU in eval mode or in float16.
         """
+        self._check_pixels(pixel_values)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
@@ -441,7 +436,6 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
         attentions: list[torch.Tensor] = []
         features = None
         if features_alone and self.runtime is not None and saves_memory(pixel_values):
-            self._check_pixels(pixel_values)
             features = self.runtime(pixel_values)  # (images, hidden_size, height / stride, width / stride)
         if features is None:
             one_by_one = features_alone and _go_one_by_one(pixel_values)
@@ -468,7 +462,7 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
 
 def _go_one_by_one(pixel_values: torch.Tensor) -> bool:
     """Whether images, such as the tiles of one, are better encoded one after the other: on CPUs, if they are large."""
-    return len(pixel_values) > 1 and pixel_values[0, 0].numel() > PIXELS_AT_ONCE and saves_memory(pixel_values)
+    return saves_memory(pixel_values) and len(pixel_values) > 1 and pixel_values[0, 0].numel() > PIXELS_AT_ONCE
 
 
 class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):
@@ -496,6 +490,7 @@ class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):
             output_hidden_states (`bool`, *optional*): also return the stem's and every stage's feature map.
             output_attentions (`bool`, *optional*): also return attention weights (needs eager attention).
         """
+        self._check_pixels(pixel_values)
         outputs, attentions = self._stage_outputs(pixel_values)
         selected = [output for name, output in zip(self.stage_names, outputs) if name in self.out_features]
         raise_on_non_finite_features(selected[-1], self, pixel_values)

@@ -6,6 +6,8 @@ Every image, and every tile of one, is a square of R pixels that becomes (R / 64
 the places of the placeholder tokens in the prompt, in order.
 """
 
+from typing import Any
+
 import torch
 from torch import distributed, nn
 from transformers import AutoModel, PreTrainedModel
@@ -21,7 +23,7 @@ from .checkpoint_formats import model_renamings
 from .configuration_fastvlm import FastVLMConfig
 from .decoder_head import DecoderHead
 from .finite_checks import can_look, raise_on_non_finite_logits
-from .generation_fastvlm import FastVLMGenerationMixin, raise_on_mismatch
+from .generation_fastvlm import FastVLMGenerationMixin
 from .loading import CheckpointLoadingMixin, source_format
 from .modeling_fastvithd import CLIP_HEAD, FastViTHDModel
 from .outputs_fastvlm import (
@@ -33,6 +35,7 @@ from .outputs_fastvlm import (
     is_start,
     one_cache,
 )
+from .prompt_checks import raise_on_bad_embeddings, raise_on_bad_ids, raise_on_bad_mask, raise_on_mismatch
 
 
 class FastVLMMultiModalProjector(nn.Module):
@@ -160,8 +163,8 @@ class FastVLMModel(FastVLMPreTrainedModel):
         mask = self.get_placeholder_mask(input_ids, inputs_embeds).to(inputs_embeds.device)
         if prompt_length is not None:
             mask[:, prompt_length:] = False
-        if not torch.compiler.is_compiling() and not mask.is_meta:
-            raise_on_mismatch(int(mask.sum()), features)
+        if can_look(mask):
+            raise_on_mismatch(mask, features)
         return inputs_embeds.masked_scatter(mask.unsqueeze(-1), features.to(inputs_embeds.device, inputs_embeds.dtype))
 
     def _others_wait_for_encoder(self) -> bool:
@@ -184,6 +187,17 @@ class FastVLMModel(FastVLMPreTrainedModel):
         features = self.get_image_features(blank, return_dict=True).pooler_output
         encoder.train(training)
         return features
+
+    def _check_prompt(self, input_ids: Any, inputs_embeds: Any, attention_mask: Any, cache: Any) -> None:
+        """Refuse what torch would fail on with a word of its own. Only looks where that waits for no accelerator."""
+        prompt = input_ids if inputs_embeds is None else inputs_embeds
+        if isinstance(prompt, torch.Tensor) and (prompt.device.type != "cpu" or not can_look(prompt)):
+            return
+        if inputs_embeds is None:
+            raise_on_bad_ids(input_ids, self.config.text_config.vocab_size)
+        else:
+            raise_on_bad_embeddings(inputs_embeds, self.get_input_embeddings().embedding_dim)  # type: ignore[arg-type]
+        raise_on_bad_mask(attention_mask, prompt.shape[:2], is_start(cache))
 
     @can_return_tuple
     def forward(
@@ -212,7 +226,8 @@ class FastVLMModel(FastVLMPreTrainedModel):
             attention_mask, position_ids, **kwargs: as the decoder takes them.
 
         Raises:
-            ValueError: if there are images and they do not match the placeholders.
+            ValueError: if there are images and they do not match the placeholders, or ids, embeddings, mask or pixels
+                have a shape, dtype or values that they cannot have.
             FloatingPointError: if an image's features are not finite, while answering.
         """
         cache = one_cache(past_key_values, cache)
@@ -221,6 +236,7 @@ class FastVLMModel(FastVLMPreTrainedModel):
         encoded = (mm_encoder_outputs or {}).get("image")
         if pixel_values is not None and encoded is not None:
             raise ValueError("Give either `pixel_values` or `mm_encoder_outputs`, not both.")
+        self._check_prompt(input_ids, inputs_embeds, attention_mask, cache)
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
 
@@ -313,7 +329,13 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, FastVLMGenerationM
             self.raise_on_bad_prompt(input_ids, inputs_embeds, has_images, cache)
         # Asked before the decoder fills the cache, and in an order that costs no step of decoding anything.
         prompt = input_ids if inputs_embeds is None else inputs_embeds
-        is_prefill = prompt is not None and prompt.shape[1] > 1 and can_look(prompt) and is_start(cache)
+        is_prefill = (
+            isinstance(prompt, torch.Tensor)
+            and prompt.ndim > 1
+            and prompt.shape[1] > 1
+            and can_look(prompt)
+            and is_start(cache)
+        )
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
@@ -325,6 +347,8 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, FastVLMGenerationM
             return_dict=True,
             **kwargs,
         )
+        if not isinstance(logits_to_keep, (int, torch.Tensor)):
+            raise ValueError(f"`logits_to_keep` must be a number of positions or a tensor, not {logits_to_keep!r}.")
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         outputs.last_hidden_state = outputs.last_hidden_state[:, kept]  # (batch, kept positions, hidden)
         head = self.decoder_head(outputs, labels=labels, attention_mask=attention_mask, **kwargs)

@@ -4,78 +4,50 @@
 
 import ast
 import bisect
+import copy
+import re
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from transformers import PretrainedConfig
 from transformers.image_processing_base import BatchFeature, ImageProcessingMixin
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import ImageInput
-from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
+from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.tokenization_utils_base import AddedToken, TextInput
-from transformers.utils import is_torchvision_available
+from transformers.utils import CHAT_TEMPLATE_FILE, PROCESSOR_NAME, is_torchvision_available
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from .checkpoint_formats import to_own_config
+from .chat_templates import CHAT_TEMPLATE
+from .checkpoint_formats import IMAGE_TOKEN, to_own_config
 from .configuration_fastvlm import FastViTHDConfig
-from .image_processing_base import FastVLMImageProcessorKwargs, flatten_images, square_side
+from .image_processing_base import refuse_misspelt, square_side
 from .image_processing_pil_fastvlm import FastVLMImageProcessorPil
-from .loading import HUB_ARGUMENTS
+from .image_values import flatten_images
+from .loading import HUB_ARGUMENTS, hub_file
+from .processor_options import (
+    IMAGE_OPTIONS,
+    PROCESSING_OPTIONS,
+    TEXT_OPTIONS,
+    check_call_options,
+    check_conversation,
+    check_processor_options,
+    check_settings,
+    check_text,
+)
+from .template_bounds import check_template
+from .tokenizer_loading import TokenizerTakingTurns, load_tokenizer, refuse_damaged
 
-_IMAGE_TOKEN = "<image>"
 _END_OF_TURN = "<|im_end|>"
-_PROCESSING_OPTIONS = {
-    "text_kwargs",
-    "images_kwargs",
-    *TextKwargs.__annotations__,
-    *FastVLMImageProcessorKwargs.__annotations__,
+# What `from_pretrained` and `apply_chat_template` take besides options.
+_LOADING_OPTIONS = ("backend", "use_fast", "trust_remote_code", "code_revision", "return_unused_kwargs")
+_TEMPLATE_OPTIONS = {"tools", "documents", "add_generation_prompt", "continue_final_message"} | {
+    "load_audio_from_video",
+    "sanitize_control_tokens",
 }
-
-# The original's `qwen_2` conversation. An image stands on a line of its own; text is taken as it is. Without a system
-# message there is the original's default one, with an empty one there is none.
-CHAT_TEMPLATE = """\
-{%- macro render(content) -%}
-    {%- if content is string -%}
-        {{- content -}}
-    {%- else -%}
-        {%- set state = namespace(text='') -%}
-        {%- for part in content or [] -%}
-            {%- if part.type in ['image', 'image_url'] -%}
-                {%- if state.text and state.text[-1] != '\\n' -%}
-                    {%- set state.text = state.text + '\\n' -%}
-                {%- endif -%}
-                {%- set state.text = state.text + '<image>\\n' -%}
-            {%- elif part.type == 'text' -%}
-                {%- set state.text = state.text + part.text -%}
-            {%- else -%}
-                {{- raise_exception('FastVLM takes text and images, not ' ~ part.type ~ '.') -}}
-            {%- endif -%}
-        {%- endfor -%}
-        {{- state.text -}}
-    {%- endif -%}
-{%- endmacro -%}
-{%- if tools -%}
-    {{- raise_exception("FastVLM's chat template takes no tools.") -}}
-{%- endif -%}
-{%- if not messages or messages[0].role != 'system' -%}
-    {{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' -}}
-{%- endif -%}
-{%- for message in messages -%}
-    {%- if message.role == 'assistant' -%}
-        {{- '<|im_start|>assistant\\n' -}}
-        {%- generation -%}
-            {{- render(message.content) + '<|im_end|>' -}}
-        {%- endgeneration -%}
-        {{- '\\n' -}}
-    {%- elif message.role == 'user' or (message.role == 'system' and render(message.content)) -%}
-        {{- '<|im_start|>' + message.role + '\\n' + render(message.content) + '<|im_end|>\\n' -}}
-    {%- elif message.role != 'system' -%}
-        {{- raise_exception("FastVLM knows the roles system, user and assistant, not '" ~ message.role ~ "'.") -}}
-    {%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-    {{- '<|im_start|>assistant\\n' -}}
-{%- endif -%}
-"""
+# The processor's own options, with their defaults.
+_OWN_OPTIONS = {"patch_size": 64, "image_token": IMAGE_TOKEN, "padding_side": "left", "chat_template": None}
 
 
 class FastVLMProcessor(ProcessorMixin):
@@ -89,9 +61,12 @@ class FastVLMProcessor(ProcessorMixin):
         patch_size (`int`, defaults to 64): the encoder's stride; a crop of R×R pixels has `(R / patch_size)²` tokens.
         image_token (`str`, defaults to `"<image>"`): the placeholder.
         chat_template (`str`, *optional*): Jinja template, by default the original's prompt.
+        padding_side (`str`, defaults to `"left"`): the side that prompts of different lengths are padded on, `"left"`
+            for generation. It becomes the tokenizer's, whatever that had, and is stored with both.
 
     Raises:
-        ValueError: if the image processor's resolution is not divisible by `patch_size`.
+        ValueError: if the image processor's resolution is not divisible by `patch_size`, or an option has a value that
+            it cannot have.
     """
 
     def __init__(
@@ -99,9 +74,11 @@ class FastVLMProcessor(ProcessorMixin):
         image_processor=None,
         tokenizer=None,
         patch_size: int = 64,
-        image_token: str = _IMAGE_TOKEN,
+        image_token: str = IMAGE_TOKEN,
         chat_template: str | dict[str, str] | None = None,
+        padding_side: str = "left",
     ):
+        check_processor_options(patch_size, image_token, padding_side, chat_template)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         if not hasattr(image_processor, "get_number_of_image_patches"):
             raise TypeError(
@@ -115,8 +92,14 @@ class FastVLMProcessor(ProcessorMixin):
             tokenizer.add_tokens([token], special_tokens=True)
         self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
         if self.chat_template is None:
-            self.chat_template = CHAT_TEMPLATE.replace(_IMAGE_TOKEN, self.image_token)
+            self.chat_template = CHAT_TEMPLATE.replace(IMAGE_TOKEN, self.image_token)
+        tokenizer.padding_side = padding_side
+        tokenizer.init_kwargs["padding_side"] = padding_side  # which the tokenizer's file is written from
         self._tokens_per_crop()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The processor's options, as `processor_config.json` has them."""
+        return super().to_dict() | {"padding_side": self.tokenizer.padding_side}
 
     @property
     def unused_input_names(self) -> list[str]:
@@ -137,22 +120,28 @@ class FastVLMProcessor(ProcessorMixin):
             text (`str` or `list[str]`, *optional*): prompts, with an `<image>` for every image.
             **kwargs: options of the tokenizer and the image processor, flat or as `text_kwargs` and `images_kwargs`;
                 `size=512` selects the resolution for this call, `padding=True` pads a batch on the tokenizer's
-                `padding_side`.
+                `padding_side`. Threads may call one processor with different options.
 
         Returns:
             `BatchFeature`: `input_ids` and `attention_mask` of shape `(batch, tokens)`, int64; with images also
             `pixel_values`, float32 of shape `(crops of all images, 3, R, R)`.
 
         Raises:
-            ValueError: if a prompt has not as many `<image>` as images, the batch is empty, the image size is not
-                divisible by the encoder's stride, or truncation would cut through an image.
+            TypeError: if there is no such option.
+            ValueError: if a prompt has not as many `<image>` as images or cannot be encoded, the batch is empty, the
+                image size is not divisible by the encoder's stride, an option has a value that it cannot have, or
+                truncation would cut through an image.
             OSError: if an image file cannot be read; the message names it.
         """
-        return super().__call__(images=images, text=text, **kwargs)
+        check_call_options(self.tokenizer, kwargs)
+        caller = copy.copy(self)
+        caller.tokenizer = TokenizerTakingTurns(self.tokenizer)
+        return super(FastVLMProcessor, caller).__call__(images=images, text=text, **kwargs)
 
     def prepare_inputs_layout(self, images=None, text=None, videos=None, audio=None, **kwargs):
         if videos is not None or audio is not None:
             raise ValueError("FastVLM takes text and images, neither videos nor audio.")
+        check_text(text)
         images, text, videos, audio = super().prepare_inputs_layout(images=images, text=text, **kwargs)
         if isinstance(images, (list, tuple)) and not flatten_images(images):
             images = None
@@ -169,8 +158,7 @@ class FastVLMProcessor(ProcessorMixin):
             raise ValueError("There is nothing to process: give `text`, `images` or both.")
         if text is None:
             return
-        if not isinstance(text, list) or not all(isinstance(prompt, str) for prompt in text):
-            raise ValueError("`text` must be a string or a list of strings.")
+        check_text(text)
         if not text:
             raise ValueError("The batch is empty: `text` is an empty list.")
         placeholders = [prompt.count(self.image_token) for prompt in text]
@@ -223,6 +211,7 @@ class FastVLMProcessor(ProcessorMixin):
         """
         if image_sizes is None:
             return MultiModalData()
+        check_call_options(self.tokenizer, kwargs)
         images_kwargs = self._merge_kwargs(self.valid_processor_kwargs, **kwargs)["images_kwargs"]  # type: ignore[arg-type]
         crops = [
             self.image_processor.get_number_of_image_patches(height, width, images_kwargs)
@@ -246,8 +235,28 @@ class FastVLMProcessor(ProcessorMixin):
         """
         Conversations to prompts, or with `tokenize=True` and `return_dict=True` to model inputs. As in
         [`ProcessorMixin.apply_chat_template`]; `return_assistant_tokens_mask` marks the assistant's turns, with their
-        `<|im_end|>`, also in prompts with images.
+        `<|im_end|>`, also in prompts with images. Keyword arguments besides are the template's variables, which it may
+        leave alone, or options of the call.
+
+        Raises:
+            TypeError: if a keyword argument is nearly the name of an option, or `processor_kwargs` has an unknown one.
+            ValueError: if `conversation` is no conversation and no batch of them.
         """
+        is_batch = check_conversation(conversation)
+        refuse_misspelt(kwargs, PROCESSING_OPTIONS | _TEMPLATE_OPTIONS)
+        check_call_options(self.tokenizer, {n: v for n, v in (processor_kwargs or {}).items() if n != "images"})
+        template = self._template(chat_template)
+        if template != CHAT_TEMPLATE:
+            conversations = conversation if is_batch else [conversation]
+            if hasattr(self, "_normalize_conversations"):
+                conversations, _ = self._normalize_conversations(conversation)
+            check_template(template, conversations, **{**self.tokenizer.special_tokens_map, **kwargs})
+        # transformers would take a variable that the template leaves alone for an option.
+        kwargs = {
+            name: value
+            for name, value in kwargs.items()
+            if name in PROCESSING_OPTIONS | _TEMPLATE_OPTIONS or re.search(rf"\b{re.escape(name)}\b", template)
+        }
         options: dict[str, Any] = {"tokenize": tokenize, "return_dict": return_dict}
         # Before it had this method, transformers took the turns' positions from the prompt without its placeholders.
         if not (return_assistant_tokens_mask and tokenize and return_dict) or hasattr(
@@ -263,7 +272,7 @@ class FastVLMProcessor(ProcessorMixin):
                 **options,
                 **kwargs,
             )
-        template_kwargs = {name: value for name, value in kwargs.items() if name not in _PROCESSING_OPTIONS}
+        template_kwargs = {name: value for name, value in kwargs.items() if name not in PROCESSING_OPTIONS}
         processor_kwargs = {
             **(processor_kwargs or {}),
             **{k: v for k, v in kwargs.items() if k not in template_kwargs},
@@ -273,21 +282,25 @@ class FastVLMProcessor(ProcessorMixin):
         inputs: Any = super().apply_chat_template(
             conversation, chat_template, processor_kwargs=processor_kwargs, **options, **template_kwargs
         )
-        spans = self._assistant_spans(conversation, chat_template, **template_kwargs)
+        spans = self._assistant_spans(conversation if is_batch else [conversation], template, **template_kwargs)
         inputs["assistant_masks"] = [
             _mask_of_spans(*row)
             for row in zip(inputs.pop("offset_mapping"), inputs.pop("text_replacement_offsets"), spans, strict=True)
         ]
         return inputs.convert_to_tensors(tensor_type=return_tensors)
 
-    def _assistant_spans(self, conversation, chat_template: str | None, **kwargs) -> list[list[tuple[int, int]]]:
-        """(start, end) characters of each conversation's assistant turns, before images become placeholders."""
+    def _template(self, chat_template: str | None) -> str:
+        """The template's text: the processor's, one of the processor's by its name, or one given as it is."""
         templates = self.chat_template if isinstance(self.chat_template, dict) else {"default": self.chat_template}
-        chat_template = templates.get(chat_template or "default", chat_template)
-        is_batch = isinstance(conversation[0], (list, tuple)) or hasattr(conversation[0], "content")
+        if chat_template is None and "default" not in templates:
+            raise ValueError(f"Choose one of the chat templates {', '.join(templates)} by `chat_template`.")
+        return templates.get(chat_template or "default", chat_template)  # type: ignore[return-value]
+
+    def _assistant_spans(self, conversations, template: str, **kwargs) -> list[list[tuple[int, int]]]:
+        """(start, end) characters of each conversation's assistant turns, before images become placeholders."""
         _, spans = render_jinja_template(  # type: ignore[misc, str-unpack]
-            conversations=conversation if is_batch else [conversation],
-            chat_template=chat_template,
+            conversations=conversations,
+            chat_template=template,
             return_assistant_tokens_mask=True,
             **{**self.tokenizer.special_tokens_map, **kwargs},
         )
@@ -295,9 +308,17 @@ class FastVLMProcessor(ProcessorMixin):
 
     @classmethod
     def get_processor_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
-        hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
-        processor_dict, kwargs = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
-        if processor_dict.get("processor_class") not in (cls.__name__, FastVLMProcessor.__name__):
+        hub_arguments = _hub_arguments(kwargs)
+        refuse_misspelt(kwargs, {*IMAGE_OPTIONS, *TEXT_OPTIONS, *_OWN_OPTIONS, *HUB_ARGUMENTS, *_LOADING_OPTIONS})
+        try:
+            processor_dict, kwargs = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        except Exception as error:
+            _refuse_damaged_settings(pretrained_model_name_or_path, hub_arguments)
+            raise error
+        if processor_dict.get("processor_class") in (cls.__name__, FastVLMProcessor.__name__):
+            where = f"{PROCESSOR_NAME} of {pretrained_model_name_or_path}"
+            check_settings(processor_dict, _OWN_OPTIONS, where)
+        else:
             # An original or upstream checkpoint, or a model saved without its processor: neither its image processor,
             # which does not pad, nor its chat template is the original's.
             processor_dict = _settings_from_config(pretrained_model_name_or_path, hub_arguments)
@@ -306,24 +327,39 @@ class FastVLMProcessor(ProcessorMixin):
     @classmethod
     def _get_arguments_from_pretrained(cls, pretrained_model_name_or_path, processor_dict=None, **kwargs) -> list:
         processor_dict = processor_dict or {}
-        images_kwargs = {
-            name: kwargs.pop(name) for name in FastVLMImageProcessorKwargs.__annotations__ if name in kwargs
-        }
+        images_kwargs = {name: kwargs.pop(name) for name in IMAGE_OPTIONS if name in kwargs}
         image_processor_class = image_processor_class_of(kwargs.pop("backend", None), kwargs.get("use_fast"))
+        hub_arguments = _hub_arguments(kwargs)
         if "image_processor" in processor_dict:
             image_processor = image_processor_class.from_dict(processor_dict["image_processor"], **images_kwargs)
         else:
-            hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
             image_processor = image_processor_class.from_pretrained(
                 pretrained_model_name_or_path, **hub_arguments, **images_kwargs
             )
         settings = processor_dict.get("tokenizer", {})
-        tokenizer = cls._load_tokenizer_from_pretrained(
-            "tokenizer", pretrained_model_name_or_path, **{**settings, **kwargs}
-        )
-        if settings and _END_OF_TURN in tokenizer.get_added_vocab():
+        own = {name for name in _OWN_OPTIONS if name != "chat_template"}
+        tokenizer_kwargs = {name: value for name, value in {**settings, **kwargs}.items() if name not in own}
+        load = partial(cls._load_tokenizer_from_pretrained, "tokenizer", pretrained_model_name_or_path)
+        tokenizer = load_tokenizer(partial(load, **tokenizer_kwargs), pretrained_model_name_or_path, hub_arguments)
+        if "tokenizer" in processor_dict and _END_OF_TURN in tokenizer.get_added_vocab():
             tokenizer.eos_token = _END_OF_TURN  # upstream's conversion has <|endoftext|>, which ends no turn
         return [image_processor, tokenizer]
+
+
+def _hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
+
+
+def _refuse_damaged_settings(source, hub_arguments: dict[str, Any]) -> None:
+    """Raise an `OSError` that names the first of the processor's own files that cannot be read."""
+    refuse_damaged(source, (PROCESSOR_NAME, "chat_template.json"), hub_arguments)
+    path = hub_file(source, CHAT_TEMPLATE_FILE, hub_arguments)
+    if path is not None:
+        try:
+            with open(path, encoding="utf-8") as file:
+                file.read()
+        except ValueError as error:
+            raise OSError(f"{path} is damaged: it is no text ({error}).") from error
 
 
 def _count(images: Any) -> str:
@@ -377,8 +413,7 @@ def _settings_from_config(source, hub_arguments: dict[str, Any]) -> dict[str, An
     }
     if config["model_type"] == "fastvlm":
         return settings
-    # Prompts of different lengths are generated from together only with padding on the left; the originals say right.
-    settings["tokenizer"] = {"padding_side": "left"}
+    settings["tokenizer"] = {}
     if config.get("tokenizer_model_max_length"):
         settings["tokenizer"]["model_max_length"] = config["tokenizer_model_max_length"]
     if config["model_type"] == "llava_qwen2":

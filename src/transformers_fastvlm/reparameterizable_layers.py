@@ -48,9 +48,11 @@ def in_parts(
         hidden_states: a channels-last feature map.
         output: where to put the result, `hidden_states` itself allowed; by default a new feature map of its shape.
     """
+    if not saves_memory(hidden_states):  # asked first: a compiler takes sizes that are compared for fixed
+        return function(hidden_states)
     batch, channels, height, width = hidden_states.shape
     large = batch * height * width > POSITIONS_AT_ONCE
-    if not (large and saves_memory(hidden_states) and hidden_states.is_contiguous(memory_format=torch.channels_last)):
+    if not (large and hidden_states.is_contiguous(memory_format=torch.channels_last)):
         return function(hidden_states)
     output = torch.empty_like(hidden_states) if output is None else output
     rows = max(1, POSITIONS_AT_ONCE // width)

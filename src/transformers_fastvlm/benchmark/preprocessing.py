@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..image_processing_base import read_image
+from ..image_reading import read_image
 from ..processing_fastvlm import image_processor_class_of
 from .settings import OURS, require_installed
 from .timing import Timing, interleaved_latencies, thread_count

@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, PretrainedConfig
 
 from ..configuration_fastvlm import FastVLMConfig
-from ..image_processing_base import read_image
+from ..image_reading import read_image
 from ..inference import Part
 from ..processing_fastvlm import image_processor_class_of
 from .encoders import clip_config, optimize_for_timing

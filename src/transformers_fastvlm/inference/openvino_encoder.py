@@ -163,7 +163,7 @@ class OpenVinoEncoder:
         image = self._example(sides)
         _run(request, torch.full_like(image, float("nan")))
         features = _run(request, image)
-        with torch.autocast("cpu", enabled=False):
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
             expected = self.encoder.pytorch_outputs(image)[0]
         return largest_difference(features, expected.float())
 

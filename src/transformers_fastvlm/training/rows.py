@@ -8,7 +8,7 @@ from typing import Any, Literal
 import PIL.Image
 import torch
 
-from ..image_processing_base import read_image, to_rgb
+from ..image_reading import read_image, to_rgb
 from ..processing_fastvlm import FastVLMProcessor
 
 NO_LOSS = -100
