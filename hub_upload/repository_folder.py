@@ -86,7 +86,7 @@ def _write_model(folder: Path, model: Any, source: CheckpointSource, settings: P
     if settings.variant is None and source.adapter is None:
         store_as(model, stored_tensors(source.model, source.config))
     # transformers cannot undo its conversions of weights that it has read quantized; ours have their own names anyway.
-    model.save_pretrained(folder, max_shard_size=settings.max_shard_size, save_original_format=not source.is_quantized)
+    model.save_pretrained(folder, max_shard_size=settings.max_shard_size)
     path = folder / "config.json"
     write_json(path, read_object(path) | {"dtype": dtype})
 

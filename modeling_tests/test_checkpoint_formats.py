@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, FastVlmConfig
 
 from conftest import assert_close_to_largest, seeded_image
-from tiny_models import tiny_model
+from tiny_models import tiny_model, write_tiny_checkpoint
 from transformers_fastvlm import (
     AutoModelForVision2Seq,
     FastViTHDConfig,
@@ -223,6 +223,16 @@ def test_upstream_configuration():
 def test_an_upstream_configuration_whose_decoder_is_no_object_is_refused(text_config):
     with pytest.raises(ValueError, match="wrong kind"):
         to_own_config({"model_type": "fast_vlm", "text_config": text_config})
+
+
+@pytest.mark.parametrize("model_type", [[], 3, {"fastvlm": 1}])
+def test_a_model_type_that_is_no_name_is_refused(model_type, tmp_path):
+    folder = write_tiny_checkpoint(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
+    for loader in (FastVLMConfig, FastVLMForConditionalGeneration):
+        with pytest.raises(ValueError, match="`model_type` must be a string"):
+            loader.from_pretrained(folder)
 
 
 def test_own_configurations_pass_through():

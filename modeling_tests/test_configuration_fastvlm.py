@@ -90,6 +90,7 @@ def test_the_parts_have_the_files_dtype(tmp_path, golden):
     [
         ("vision_config", {"depths": [1, 1, 10**6, 1, 1]}, "depths"),
         ("vision_config", {"depths": 3}, "depths"),
+        ("vision_config", {"hidden_sizes": []}, "hidden_sizes"),
         ("vision_config", {"hidden_sizes": [8, 16, 2, 32, 64]}, "hidden_sizes"),
         ("vision_config", {"hidden_sizes": [8, 2**63, 2, 32, 64]}, "hidden_sizes"),
         ("vision_config", {"expansion_ratio": 0}, "hidden_size"),

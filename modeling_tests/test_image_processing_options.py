@@ -146,6 +146,14 @@ def test_two_channels_need_to_be_converted(processor_class):
 
 
 @backends
+def test_a_mean_for_each_channel(processor_class):
+    options = {"do_convert_rgb": False, "do_normalize": True, "image_std": 1}
+    assert processor_class(size=64)(random_pixels(30, 40, 4), image_mean=[0, 0, 0, 0], **options)
+    with pytest.raises(ValueError, match="`image_mean` has 3 values for an image of 4 channels"):
+        processor_class(size=64)(random_pixels(30, 40, 4), **options)
+
+
+@backends
 def test_null_is_the_default(processor_class, tmp_path):
     image = PIL.Image.fromarray(random_pixels(30, 70))
     processor = processor_class(size=64, background_color=[10, 20, 30])

@@ -31,8 +31,9 @@ def load(folder, scheme: str | None, **options):
         pytest.importorskip("bitsandbytes", reason="its schemes need bitsandbytes (the `quantization` extra)")
     if scheme in TORCHAO:
         pytest.importorskip("torchao", reason="its schemes need torchao (the `quantization` extra)")
-    config = None if scheme is None else quantization_config(scheme, torch.float32, **options)
-    return AutoModelForVision2Seq.from_pretrained(folder, quantization_config=config, dtype=torch.float32).eval()
+    # Not given is not the same as None, which would take the place of what a quantized checkpoint's configuration says.
+    given = {} if scheme is None else {"quantization_config": quantization_config(scheme, torch.float32, **options)}
+    return AutoModelForVision2Seq.from_pretrained(folder, dtype=torch.float32, **given).eval()
 
 
 def inputs(model) -> dict:
@@ -104,6 +105,16 @@ def test_saved_after_a_forward_pass_it_is_the_same(scheme, folder, tmp_path):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("scheme", ["nf4", "bnb-int8", "int8"])
+def test_saved_again_after_loading_it_is_the_same(scheme, folder, tmp_path):
+    model = load(folder, scheme)
+    expected = model(**inputs(model)).logits
+    for name in ("once", "twice"):
+        model.save_pretrained(tmp_path / name)
+        model = load(tmp_path / name, None)
+    assert torch.equal(model(**inputs(model)).logits, expected)
+
+
 def test_widths_that_no_fast_kernel_takes_work_all_the_same(tmp_path):
     folder = write_tiny_checkpoint(tmp_path, hidden_size=40, intermediate_size=52, num_attention_heads=4)
     model = load(folder, "nf4")

@@ -119,7 +119,10 @@ def to_own_config(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: if the encoder or projector is none that FastVLM has, or a value is of the wrong kind.
     """
-    translate = {"llava_qwen2": _from_original, "fast_vlm": _from_upstream}.get(str(config.get("model_type")))
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str | None):
+        raise ValueError(f"A configuration's `model_type` must be a string, got {model_type!r}.")
+    translate = {"llava_qwen2": _from_original, "fast_vlm": _from_upstream}.get(str(model_type))
     if translate is None:
         return config
     try:

@@ -102,13 +102,13 @@ class FastViTHDConfig(BackboneConfigMixin, PretrainedConfig):
 
     def validate_architecture(self):
         """Part of the strict validation: rejects combinations that no encoder can have."""
-        _raise_on_bad_numbers(lambda name: getattr(self, name, None))
         stages = len(self.depths)
         if not stages or len(self.hidden_sizes) != stages or len(self.token_mixers) != stages:
             raise ValueError(
                 "`depths`, `hidden_sizes` and `token_mixers` need one entry per stage, got "
                 f"{len(self.depths)}, {len(self.hidden_sizes)} and {len(self.token_mixers)}."
             )
+        _raise_on_bad_numbers(lambda name: getattr(self, name, None))
         for width, mixer in zip(self.hidden_sizes, self.token_mixers):
             if mixer not in ("repmixer", "attention"):
                 raise ValueError(f"`token_mixers` knows 'repmixer' and 'attention', got {mixer!r}.")

@@ -23,7 +23,7 @@ from .image_processing_base import (
     square_side,
 )
 from .image_reading import loaded, to_rgb, upright
-from .image_values import AnyImage, check_channels, is_channels_first, to_8bit_tensor
+from .image_values import AnyImage, check_channels, check_statistics, is_channels_first, to_8bit_tensor
 from .padded_resize import is_narrow, resize_narrow, resizes_columns_first
 
 # Rows padded at a time, so that the padded square of a tall image never exists as a whole.
@@ -106,6 +106,8 @@ class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
         pixel_values: list[torch.Tensor] = []
         num_crops: list[int] = []
         for image in images:
+            if do_normalize:
+                check_statistics(len(image), image_mean=image_mean, image_std=image_std)
             if do_tile:
                 crops = self._tiles(image, side, image_grid_pinpoints, resample, background_color)
             elif do_pad and do_resize:

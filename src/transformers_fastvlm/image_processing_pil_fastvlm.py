@@ -20,7 +20,7 @@ from .image_processing_base import (
     square_side,
 )
 from .image_reading import loaded, to_rgb, upright
-from .image_values import AnyImage, check_channels, is_channels_first, to_8bit_array
+from .image_values import AnyImage, check_channels, check_statistics, is_channels_first, to_8bit_array
 from .padded_resize import is_narrow, resize_narrow
 
 # Rows padded at a time, so that the padded square of a tall image never exists as a whole.
@@ -96,6 +96,8 @@ class FastVLMImageProcessorPil(FastVLMImageProcessorMixin, PilBackend):
         pixel_values: list[np.ndarray] = []
         num_crops: list[int] = []
         for image in images:
+            if do_normalize:
+                check_statistics(len(image.getbands()), image_mean=image_mean, image_std=image_std)
             if do_tile:
                 crops = _tiles(image, side, image_grid_pinpoints, resample, background_color)
             elif do_pad and do_resize:

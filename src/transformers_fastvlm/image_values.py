@@ -51,6 +51,13 @@ def check_channels(count: int) -> None:
         raise ValueError(f"An image of {count} channels can only be used with `do_convert_rgb=True`.")
 
 
+def check_statistics(channels: int, **statistics: float | Sequence[float]) -> None:
+    """Raise a `ValueError` if `image_mean` or `image_std` has not a value for each of an image's channels."""
+    for name, values in statistics.items():
+        if isinstance(values, (list, tuple)) and len(values) != channels:
+            raise ValueError(f"`{name}` has {len(values)} values for an image of {channels} channels.")
+
+
 def flatten_images(images: Any) -> list[AnyImage]:
     """One list of all images in a single image, a batch of them as an array, or lists nested to any depth.
 

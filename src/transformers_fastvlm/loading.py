@@ -225,6 +225,12 @@ class CheckpointLoadingMixin:
             model.reparameterize()
         return (model, info) if return_info else model
 
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> None:
+        """As for any model of transformers, under our own names whatever names the weights were loaded by."""
+        # What a quantizer did while loading cannot be undone for another format.
+        kwargs.setdefault("save_original_format", getattr(self, "hf_quantizer", None) is None)
+        super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+
     @classmethod
     def _fit_config_to_tensors(cls, source, config, names: set[str], kwargs: dict[str, Any]):
         """The configuration, with what only tensor names tell: the encoder's form, and whether `lm_head` is tied.
@@ -234,7 +240,8 @@ class CheckpointLoadingMixin:
         if isinstance(config, PretrainedConfig):
             config = copy.deepcopy(config)
         else:
-            kept = {key: kwargs.pop(key) for key in ("attn_implementation", "dtype", "torch_dtype") if key in kwargs}
+            for_model = ("attn_implementation", "dtype", "quantization_config", "torch_dtype")
+            kept = {key: kwargs.pop(key) for key in for_model if key in kwargs}
             hub_arguments = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
             config, unused = cls.config_class.from_pretrained(  # type: ignore[attr-defined]
                 config or source, return_unused_kwargs=True, **kwargs
