@@ -26,9 +26,14 @@ def tower():
 
 
 @pytest.fixture(scope="module")
-def sound_files(tower, tmp_path_factory) -> dict[str, bytes]:
+def converted(tower):
+    return convert(tower, None)
+
+
+@pytest.fixture(scope="module")
+def sound_files(tower, converted, tmp_path_factory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("sound")
-    OpenVinoEncoder(tower, folder)
+    ConvertedEncoderFiles(folder, tower, None).write(lambda: converted)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert sorted(Path(name).suffix for name in files) == [".bin", ".json", ".xml"]
     return files
@@ -64,16 +69,26 @@ def damage(path: Path, how: str) -> None:
     )
 
 
-@pytest.mark.parametrize("how", ["random bytes", "other bytes", "truncated", "longer", "empty", "another JSON", "missing"])
+@pytest.mark.parametrize(
+    "how", ["random bytes", "other bytes", "truncated", "longer", "empty", "another JSON", "missing"]
+)
 @pytest.mark.parametrize("suffix", [".bin", ".xml", ".json"])
-def test_damaged_files_are_written_again(tower, folder, sound_files, suffix, how):
+def test_damaged_files_are_written_again(tower, converted, folder, sound_files, suffix, how):
     (damaged,) = folder.glob(f"*{suffix}")
     damage(damaged, how)
-    runtime = OpenVinoEncoder(tower, folder)
-    assert not runtime.was_cached or (suffix, how) == (".json", "longer")
-    assert_right(runtime, tower)
+    files = ConvertedEncoderFiles(folder, tower, None)
+    assert files.read() is None
+    assert files.write(lambda: converted) is not None
     assert {path.name for path in folder.iterdir()} == sound_files.keys()
-    assert OpenVinoEncoder(tower, folder).was_cached
+    assert files.read() is not None
+
+
+def test_an_encoder_with_damaged_files_is_converted_again(tower, folder):
+    (weights,) = folder.glob("*.bin")
+    damage(weights, "random bytes")
+    runtime = OpenVinoEncoder(tower, folder)
+    assert not runtime.was_cached
+    assert_right(runtime, tower)
 
 
 def test_sound_files_are_read(tower, folder):
@@ -93,12 +108,12 @@ def truncate_in_silence(model, path, **kwargs):
 
 
 @pytest.mark.parametrize("save_model", [fill_the_disk, truncate_in_silence])
-def test_a_full_disk_is_named_and_nothing_half_written_stays(tower, tmp_path, monkeypatch, save_model):
+def test_a_full_disk_is_named_and_nothing_half_written_stays(tower, converted, tmp_path, monkeypatch, save_model):
     import openvino
 
     monkeypatch.setattr(openvino, "save_model", save_model)
-    with pytest.raises(OSError, match=f"cannot be kept in {tmp_path}.*Make room.*cache_dir="):
-        OpenVinoEncoder(tower, tmp_path)
+    with pytest.raises(OSError, match=f"cannot be kept in {tmp_path}: .*Make room.*cache_dir="):
+        ConvertedEncoderFiles(tmp_path, tower, None).write(lambda: converted)
     assert not list(tmp_path.iterdir())
 
 
@@ -118,30 +133,30 @@ def test_an_interrupted_conversion_leaves_nothing(tower, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_process_left_is_removed_after_an_hour(tower, tmp_path):
+def test_what_a_killed_process_left_is_removed_after_an_hour(tower, converted, tmp_path):
     old, new = tmp_path / ".partial-old", tmp_path / ".partial-new"
     for each in (old, new):
         each.mkdir()
         (each / "half.bin").write_bytes(b"half")
     os.utime(old, (time.time() - 7200,) * 2)
-    ConvertedEncoderFiles(tmp_path, tower, None).write(lambda: convert(tower, None))
+    ConvertedEncoderFiles(tmp_path, tower, None).write(lambda: converted)
     assert not old.exists() and new.exists()
 
 
 def test_two_processes_at_once_are_safe(tower, tmp_path):
     program = textwrap.dedent(
         """
-        import sys, torch
+        import sys
         from pathlib import Path
-        from test_openvino_files import assert_right, tiny_model, OpenVinoEncoder
+        from test_openvino_files import ConvertedEncoderFiles, OpenVinoEncoder, assert_right, convert, tiny_model
         tower, folder = tiny_model().model.vision_tower, Path(sys.argv[1])
+        model, files = convert(tower, None), ConvertedEncoderFiles(folder / "cache", tower, None)
         (folder / f"ready-{sys.argv[2]}").touch()
         while len(list(folder.glob("ready-*"))) < 2:
             pass
-        for _ in range(3):
-            assert_right(OpenVinoEncoder(tower, folder / "cache"), tower)
-            for path in (folder / "cache").glob("*.bin"):
-                path.unlink(missing_ok=True)
+        for _ in range(20):
+            files.read()
+            files.write(lambda: model)
         assert_right(OpenVinoEncoder(tower, folder / "cache"), tower)
         """
     )
@@ -153,5 +168,7 @@ def test_two_processes_at_once_are_safe(tower, tmp_path):
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors.decode()
-    assert_right(OpenVinoEncoder(tower, tmp_path / "cache"), tower)
+    runtime = OpenVinoEncoder(tower, tmp_path / "cache")
+    assert runtime.was_cached
+    assert_right(runtime, tower)
     assert len(list((tmp_path / "cache").iterdir())) == 3

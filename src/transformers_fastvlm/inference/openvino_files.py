@@ -110,8 +110,9 @@ class ConvertedEncoderFiles:
                 continue
 
     def _unwritable(self, error: Exception) -> OSError:
+        reason = " ".join(str(error).split())  # OpenVINO's has several lines
         return OSError(
-            f"The converted encoder cannot be kept in {self.folder}: {error}. Make room or give write access there, "
+            f"The converted encoder cannot be kept in {self.folder}: {reason}. Make room or give write access there, "
             "or name another folder, `optimize_for_inference(model, cache_dir=...)`. It takes 4 bytes per weight."
         )
 
