@@ -17,8 +17,8 @@ import torch
 from transformers import AutoProcessor
 
 from transformers_fastvlm import AutoModelForVision2Seq
-from transformers_fastvlm.files import write_text
-from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line, require_writable
+from transformers_fastvlm.programs.files import write_text
+from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line, require_writable
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"}

@@ -18,7 +18,7 @@ from transformers import AutoProcessor
 
 from transformers_fastvlm import AutoModelForVision2Seq
 from transformers_fastvlm.evaluation import load_metric
-from transformers_fastvlm.mistakes import mistakes_in_one_line
+from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 PAGES = [str(BUNDLED / "images" / name) for name in ("label.png", "plate.png")]

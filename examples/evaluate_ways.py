@@ -15,7 +15,7 @@ from pathlib import Path
 from transformers_fastvlm.evaluation import EvaluationConfig, ModelOptions, run_evaluation
 from transformers_fastvlm.evaluation.comparison import differences
 from transformers_fastvlm.evaluation.runner import quieten_harness
-from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line
+from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 TASKS = "tiny_reading,tiny_counting,tiny_colours,tiny_digits,tiny_matching,tiny_retrieval"

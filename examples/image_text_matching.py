@@ -14,7 +14,7 @@ import torch
 
 from transformers_fastvlm.evaluation import ModelOptions, load, score_continuations, to_messages
 from transformers_fastvlm.image_processing_base import read_image
-from transformers_fastvlm.mistakes import mistakes_in_one_line
+from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 IMAGES = [str(BUNDLED / "images" / name) for name in ("label.png", "plate.png", "sign.png")]

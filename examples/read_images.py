@@ -18,7 +18,7 @@ from transformers import AutoProcessor
 from transformers.generation.streamers import BaseStreamer
 
 from transformers_fastvlm import AutoModelForVision2Seq
-from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line
+from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 

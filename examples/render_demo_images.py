@@ -27,7 +27,7 @@ from tiny_reader_data import (
     find_photographs,
     is_held_out,
 )
-from transformers_fastvlm.mistakes import mistakes_in_one_line
+from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
 
 
 def write_word(image: Image.Image, word: str, font: str, size: int, centre: tuple[int, int], **options) -> Image.Image:

@@ -31,7 +31,7 @@ from tiny_reader_data import (
 )
 from tiny_reader_model import Collator, TinyReaderForTraining, build_config, build_tokenizer
 from transformers_fastvlm import FastVLMForConditionalGeneration, FastVLMImageProcessorPil, FastVLMProcessor
-from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line
+from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line
 from transformers_fastvlm.training import train
 
 

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoProcessor
 
 from transformers_fastvlm import AutoModelForVision2Seq
-from transformers_fastvlm.mistakes import at_least, mistakes_in_one_line
+from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
 QUESTIONS = ["Which colour is the star?", "Which colour is the square?", "How many circles are there?"]

@@ -1,6 +1,7 @@
 """Linear layers for answering: packed ones against PyTorch's, 8-bit ones against the same arithmetic written out."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -87,3 +88,19 @@ def test_zeros_stay_zeros():
 def test_8_bit_layers_cannot_be_saved():
     with pytest.raises(RuntimeError, match="cannot be saved"):
         nn.Sequential(Int8Linear(nn.Linear(64, 32))).state_dict()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_threads_get_their_own_tokens(kind):
+    torch.manual_seed(0)
+    layer = kind(nn.Linear(64, 96))
+    tokens = [torch.randn(1, 1 + call % 3, 64) for call in range(200)]
+    with torch.no_grad():
+        expected = [layer(each) for each in tokens]
+
+    def multiply(each: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return layer(each)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(torch.equal(*pair) for pair in zip(pool.map(multiply, tokens), expected))

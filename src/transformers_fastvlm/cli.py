@@ -34,7 +34,7 @@ class OneLineErrors(TyperGroup):
                 path = context.command_path if context else "fastvlm"
                 print(f"{path}: error: {' '.join(message().split())} (--help lists the options)", file=sys.stderr)
                 sys.exit(getattr(error, "exit_code", 2))
-            from .mistakes import end_with_one_line
+            from .programs.mistakes import end_with_one_line
 
             end_with_one_line(error, "fastvlm")
         sys.exit(code if isinstance(code, int) else 0)
@@ -107,8 +107,8 @@ def integers_in(text: str) -> tuple[int, ...]:
 
 def prepare_outputs(path: Path | None, pictures: Path | None = None, option: str = "--json") -> None:
     """Refuse, before anything is measured, a file or folder of results that cannot be written."""
-    from .extras import require
-    from .mistakes import require_writable
+    from .programs.extras import require
+    from .programs.mistakes import require_writable
 
     if path is not None:
         require_writable(path, option)

@@ -394,8 +394,9 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
     (`fast_vlm`).
     """
 
-    # Another way from pixels to features, which takes over where these alone are wanted and no gradients.
-    runtime: Callable[[torch.Tensor], torch.Tensor] | None = None
+    # Another way from pixels to features on CPUs, which takes over where these alone are wanted, no gradients, and no
+    # tracer or compiler looks on. Gives `None` for what it leaves to PyTorch.
+    runtime: Callable[[torch.Tensor], torch.Tensor | None] | None = None
 
     def __init__(self, config: FastViTHDConfig):
         super().__init__(config)
@@ -433,15 +434,12 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
         features_alone = not (self.training or output_hidden_states or output_attentions)
         outputs: list[torch.Tensor] = []
         attentions: list[torch.Tensor] = []
-        if features_alone and self.runtime is not None and not torch.is_grad_enabled():
+        features = None
+        if features_alone and self.runtime is not None and saves_memory(pixel_values):
             features = self.runtime(pixel_values)  # (images, hidden_size, height / stride, width / stride)
-        else:
-            parts = []
+        if features is None:
             one_by_one = features_alone and _go_one_by_one(pixel_values)
-            for images in pixel_values.split(1) if one_by_one else (pixel_values,):
-                outputs, attentions = self._stage_outputs(images)
-                parts.append(self.final_conv(outputs[-1]))
-            features = torch.cat(parts) if one_by_one else parts[0]
+            features, outputs, attentions = self.pytorch_outputs(pixel_values, one_by_one)
         raise_on_non_finite_features(features, self, pixel_values)
         pooled = features.mean((2, 3)) @ self.projection if self.projection is not None else None
         return FastViTHDModelOutput(
@@ -450,6 +448,16 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
             hidden_states=tuple(outputs) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
+
+    def pytorch_outputs(
+        self, pixel_values: torch.Tensor, one_by_one: bool = False
+    ) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+        """Features without `runtime`; of the last images computed together, feature maps and attention weights."""
+        parts = []
+        for images in pixel_values.split(1) if one_by_one else (pixel_values,):
+            outputs, attentions = self._stage_outputs(images)
+            parts.append(self.final_conv(outputs[-1]))
+        return torch.cat(parts) if one_by_one else parts[0], outputs, attentions
 
 
 def _go_one_by_one(pixel_values: torch.Tensor) -> bool:

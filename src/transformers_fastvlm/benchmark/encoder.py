@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from ..configuration_fastvlm import FastViTHDConfig
-from ..mistakes import require_device
+from ..programs.mistakes import require_device
 from .encoders import PEERS, Encoder
 from .machine import Machine, describe_machine
 from .operations import Profile, profile_call

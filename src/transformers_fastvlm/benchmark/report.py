@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..files import write_text
+from ..programs.files import write_text
 from .encoder import EncoderBenchmark, EncoderPoint
 from .machine import Machine
 from .operations import Profile, Share

@@ -13,7 +13,7 @@ import torch
 
 from ..auto import AutoModelForVision2Seq
 from ..configuration_fastvlm import FastVLMConfig
-from ..mistakes import require_device
+from ..programs.mistakes import require_device
 from ..quantization import quantization_config
 from ..training import PARTS, lora_target_modules, parameter_groups, train_only
 from ..training.rows import NO_LOSS

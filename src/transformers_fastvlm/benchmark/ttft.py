@@ -17,7 +17,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from ..auto import AutoModelForVision2Seq
-from ..mistakes import require_device
+from ..programs.mistakes import require_device
 from .machine import Machine, describe_machine
 from .operations import Profile, profile_call
 from .settings import DTYPES, OURS, require_known

@@ -12,7 +12,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from ..cpu_attention import cpu_attention, suits_cpu_attention
 from ..reparameterizable_layers import keep_freed_memory
-from .linear_layers import Int8Linear, PackedLinear, packing_is_fast
+from .linear_layers import Int8Linear, PackedLinear, packing_is_fast, refuse_to_save
 
 ATTENTION = "sdpa_or_cpu_blocks"  # the name in `model.config._attn_implementation`
 
@@ -62,6 +62,8 @@ def optimize_decoder(model: Any, int8: bool) -> None:
         if any(isinstance(module, PackedLinear) for module in decoder.modules()):
             raise ValueError("The decoder is optimized already, in floating point: load the model anew for int8.")
         _replace_linear_layers(decoder, Int8Linear)
+        for part in {model, model.base_model, decoder}:
+            part.save_pretrained = refuse_to_save
     for part in (projector, decoder):
         if packing_is_fast(next(part.parameters()).dtype):
             _replace_linear_layers(part, PackedLinear)

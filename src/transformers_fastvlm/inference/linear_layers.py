@@ -3,6 +3,7 @@
 """Linear layers for answering on CPUs, through oneDNN's kernels in PyTorch."""
 
 import copy
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -114,10 +115,15 @@ class Int8Linear(CpuLinear):
         return output.view(*hidden_states.shape[:-1], self.out_features)
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
-        raise RuntimeError(
-            "A model with int8 layers of `optimize_for_inference` cannot be saved. Save it before that call; to "
-            "publish 8-bit weights, load with `quantization_config`."
-        )
+        refuse_to_save()
+
+
+def refuse_to_save(*args: Any, **kwargs: Any) -> NoReturn:
+    """Stands for `save_pretrained` of models with `Int8Linear`, so that no file is written before the first weight."""
+    raise RuntimeError(
+        "A model with int8 layers of `optimize_for_inference` cannot be saved. Save it before that call; to publish "
+        "8-bit weights, load with `quantization_config`."
+    )
 
 
 def quantize_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

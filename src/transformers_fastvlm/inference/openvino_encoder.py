@@ -1,42 +1,55 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""The vision encoder in OpenVINO, converted once and kept on disk."""
+"""The vision encoder in OpenVINO: compiled by image size, compared with PyTorch, and shared by threads."""
 
-import contextlib
-import copy
-import hashlib
-import json
-import logging
-import os
-import sys
-import tempfile
-import warnings
-from importlib import metadata
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.constants import HF_HOME
 from torch import nn
+from transformers.utils import logging
 
 from ..modeling_fastvithd import FastViTHDModel
+from .openvino_conversion import convert
+from .openvino_files import ConvertedEncoderFiles
 
-_PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
-_FORMAT = "1"  # of the files in the cache
-_TRACED_SIZE = 2  # in strides; every larger size follows from the same graph
+logger = logging.get_logger(__name__)
+
+PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+# How far a right result may be from PyTorch's, as `largest_difference` has it: 20 to 100 times what float32 and three
+# times what bfloat16 and float16 rounded apart at most, over encoders of three sizes, 8 grids and noise, patches,
+# smooth and white images.
+TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.125, torch.float16: 0.02}
+# Rounding to 8 bits moved calibration images by 0.04 to 0.4; features of another image are 1 or more away.
+INT8_TOLERANCE = 0.7
+COMPILED_SIZES = 8  # kept at a time
 
 
 class OpenVinoEncoder:
     """
     From `(images, 3, height, width)` pixels to `(images, hidden_size, height / stride, width / stride)` features.
 
-    Images run one by one. The first image of each resolution compiles it, which takes about a second.
+    Images run one by one, those of one size also when several threads have some. The first image of a size compiles
+    it, which takes about a second, and runs an image of random patches in OpenVINO and PyTorch: where they disagree,
+    this size is left to PyTorch, and a warning says so. Before that image, one of NaN goes the same way, so that parts
+    of the memory that nothing writes to show. That finds sizes that are wrong, not a fault of some images or calls.
 
     Args:
         encoder: in the inference form; its dtype decides the precision.
         cache_dir: where converted encoders are kept; by default beside the Hub's cache.
         calibration_pixels: `(images, 3, height, width)` of the task, to choose the ranges of 8-bit integers by; `None`
-            stays in floating point.
+            stays in floating point. The first one, resized, takes the place of random patches.
+        compiled_sizes: how many image sizes stay compiled; the one that was not used for longest makes room.
+
+    Raises:
+        ValueError: if OpenVINO does not compute in the encoder's dtype, or `compiled_sizes` is not positive.
+        OSError: if there is no converted encoder, and no room or no access to keep one.
     """
 
     def __init__(
@@ -44,125 +57,161 @@ class OpenVinoEncoder:
         encoder: FastViTHDModel,
         cache_dir: Path | None = None,
         calibration_pixels: torch.Tensor | None = None,
+        compiled_sizes: int = COMPILED_SIZES,
     ):
         import openvino
 
+        if encoder.dtype not in PRECISIONS:
+            raise ValueError(f"OpenVINO runs encoders in float32, bfloat16 and float16; this is in {encoder.dtype}.")
+        if compiled_sizes < 1:
+            raise ValueError(f"`compiled_sizes` must be at least 1, got {compiled_sizes}.")
         self.core = openvino.Core()
         self.dtype = encoder.dtype
         folder = cache_dir or Path(HF_HOME) / "transformers-fastvlm"
-        self.path = folder / f"encoder-{_fingerprint(encoder, calibration_pixels)}.xml"
-        self.was_cached = self.path.is_file()
-        if not self.was_cached:
-            _write_whole(_convert(encoder, calibration_pixels), self.path)
-        self.requests: dict[tuple[int, ...], Any] = {}
+        self.files = ConvertedEncoderFiles(folder, encoder, calibration_pixels)
+        model = self.files.read()
+        self.was_cached = model is not None
+        self.model = self.files.write(lambda: convert(encoder, calibration_pixels)) if model is None else model
+        self.example = None if calibration_pixels is None else calibration_pixels[:1].detach().clone()
+        self.tolerance = TOLERANCES[self.dtype] if calibration_pixels is None else INT8_TOLERANCE
+        self.compiled_sizes = compiled_sizes
+        self.sizes: OrderedDict[tuple[int, int], _Size] = OrderedDict()  # those in use, the latest last
+        self.is_right: dict[tuple[int, int], bool] = {}  # of every size met so far
+        self.lock = threading.Lock()
         self.encoder, self.weights = encoder, _identity(encoder)
 
     def __deepcopy__(self, memo: dict) -> "OpenVinoEncoder":
-        return self
+        """The same compiled sizes, for the encoder's copy where that is what is being copied."""
+        copied = memo.get(id(self.encoder))
+        if copied is None:
+            return self
+        twin = object.__new__(OpenVinoEncoder)
+        twin.__dict__.update(self.__dict__, encoder=copied)
+        is_current = _identity(self.encoder) == self.weights
+        twin.weights = [_state(memo[id(tensor)]) for tensor in _tensors(self.encoder)] if is_current else []
+        return twin
 
-    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def __reduce__(self) -> Any:
+        raise TypeError("An encoder in OpenVINO cannot be pickled: do that before `optimize_for_inference`.")
+
+    def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor | None:
         """
+        The features, in the encoder's dtype, or `None` where they are PyTorch's to compute, or to refuse: of sizes
+        that OpenVINO gets wrong, of NaN and infinities, which OpenVINO may make numbers of, of no pixels, and where
+        modules inside the encoder have hooks.
+
         Raises:
             RuntimeError: if the encoder's weights have changed since.
         """
         if _identity(self.encoder) != self.weights:
             raise RuntimeError("The encoder has changed since `optimize_for_inference`: call that again.")
-        features = [torch.from_numpy(self._run(image)) for image in pixel_values.float().split(1)]
-        return torch.cat(features).to(self.dtype)
+        if not pixel_values.numel() or _has_hooks(self.encoder):
+            return None
+        images = pixel_values.detach().to(self.dtype).float().contiguous()
+        if not images.sum().isfinite():
+            return None
+        sides = pixel_values.shape[2], pixel_values.shape[3]
+        if self.is_right.get(sides) is False:
+            return None
+        size = self._latest(sides)
+        with size.lock:  # of a request and its output; OpenVINO runs those of one size one after the other anyway
+            if size.request is None:
+                size.request = self._compile_and_compare(sides)
+            if size.request is None:
+                return None
+            return torch.cat([_run(size.request, image).to(self.dtype) for image in images.split(1)])
 
-    def _run(self, image: torch.Tensor) -> Any:
-        shape = tuple(image.shape)
-        if shape not in self.requests:
-            self.requests[shape] = self._compile(shape)
-        request = self.requests[shape]
-        request.infer({0: image.contiguous().numpy()})
-        return request.get_output_tensor(0).data.copy()
+    def _latest(self, sides: tuple[int, int]) -> "_Size":
+        """What was kept of this size, or its beginning; forgets the size that was not used for longest."""
+        with self.lock:
+            size = self.sizes.setdefault(sides, _Size())
+            self.sizes.move_to_end(sides)
+            if len(self.sizes) > self.compiled_sizes:
+                self.sizes.popitem(last=False)
+            return size
 
-    def _compile(self, shape: tuple[int, ...]) -> Any:
-        model = self.core.read_model(self.path)
-        model.reshape(list(shape))
+    def _compile(self, sides: tuple[int, int]) -> Any:
+        model = self.model.clone()  # shares the weights
+        model.reshape([1, self.encoder.config.num_channels, *sides])
         options = {
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[self.dtype],
+            "INFERENCE_PRECISION_HINT": PRECISIONS[self.dtype],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
         return self.core.compile_model(model, "CPU", options).create_infer_request()
 
+    def _compile_and_compare(self, sides: tuple[int, int]) -> Any | None:
+        """A request of images of this size; `None`, which is remembered, if it does not give PyTorch's features."""
+        request = None if self.is_right.get(sides) is False else self._compile(sides)
+        if sides not in self.is_right:
+            difference = self._difference(request, sides)
+            self.is_right[sides] = difference <= self.tolerance  # NaN is not
+            if not self.is_right[sides]:
+                height, width = sides
+                logger.warning(
+                    f"OpenVINO's features of {height}x{width} pixels are {difference:.2g} of their length away from "
+                    f"PyTorch's, more than the {self.tolerance:.2g} of rounding: PyTorch encodes images of this size."
+                )
+        if self.is_right[sides]:
+            return request
+        with self.lock:
+            self.sizes.pop(sides, None)
+        return None
+
+    def _difference(self, request: Any, sides: tuple[int, int]) -> float:
+        """Of the features of an example, by `largest_difference`, after memory was filled with NaN."""
+        image = self._example(sides)
+        _run(request, torch.full_like(image, float("nan")))
+        features = _run(request, image)
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            expected = self.encoder.pytorch_outputs(image)[0]
+        return largest_difference(features, expected.float())
+
+    def _example(self, sides: tuple[int, int]) -> torch.Tensor:
+        if self.example is not None:
+            resized = nn.functional.interpolate(self.example.float(), sides, mode="bilinear", antialias=True)
+            return resized.to(self.dtype).float()
+        generator = torch.Generator().manual_seed(0)
+        shape = 1, self.encoder.config.num_channels
+        stride = self.encoder.config.stride
+        options: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
+        patches = torch.rand(*shape, *(side // stride for side in sides), **options)
+        noise = torch.rand(*shape, *sides, **options)
+        return (0.7 * nn.functional.interpolate(patches, sides) + 0.3 * noise).to(self.dtype).float()
+
+
+@dataclass
+class _Size:
+    """The request that runs images of a size, once it is compiled."""
+
+    request: Any = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def _run(request: Any, image: torch.Tensor) -> torch.Tensor:
+    request.infer({0: image.numpy()})
+    return torch.from_numpy(request.get_output_tensor(0).data.copy())  # the request's own memory is written to again
+
+
+def largest_difference(features: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest distance at a position of `(images, channels, height, width)`, relative to the mean length there."""
+    mean_length = expected.square().sum(1).mean().sqrt()
+    return float((features - expected).norm(dim=1).max() / mean_length)
+
+
+def _has_hooks(encoder: FastViTHDModel) -> bool:
+    inside = itertools.islice(encoder.modules(), 1, None)  # the encoder's own are called around the runtime
+    return any(module._forward_hooks or module._forward_pre_hooks for module in inside)
+
+
+def _tensors(encoder: FastViTHDModel) -> Iterator[torch.Tensor]:
+    return itertools.chain(encoder.parameters(), encoder.buffers())
+
 
 def _identity(encoder: FastViTHDModel) -> list[tuple[int, int]]:
     """Changes as soon as a weight is written to or replaced, and takes no time."""
-    return [(weight.data_ptr(), weight._version) for weight in encoder.parameters()]
+    return [_state(tensor) for tensor in _tensors(encoder)]
 
 
-def _fingerprint(encoder: FastViTHDModel, calibration_pixels: torch.Tensor | None) -> str:
-    """Of all that a converted encoder depends on."""
-    versions = {name: metadata.version(name) for name in ("openvino", "torch", "transformers-fastvlm")}
-    if calibration_pixels is not None:
-        versions["nncf"] = metadata.version("nncf")
-    described = json.dumps([_FORMAT, versions, encoder.config.to_dict()], sort_keys=True, default=str)
-    digest = hashlib.sha256(described.encode())
-    for tensor in encoder.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    if calibration_pixels is not None:
-        digest.update(calibration_pixels.float().contiguous().numpy().data)
-    return digest.hexdigest()[:32]
-
-
-class FeaturesAlone(nn.Module):
-    """An encoder with one output, the features that FastVLM reads, as other runtimes want it."""
-
-    def __init__(self, encoder: FastViTHDModel):
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.encoder(pixel_values).last_hidden_state
-
-
-def _convert(encoder: FastViTHDModel, calibration_pixels: torch.Tensor | None) -> Any:
-    import openvino
-
-    plain = copy.deepcopy(encoder).float().cpu().eval()
-    plain.runtime = None
-    channels, side = encoder.config.num_channels, _TRACED_SIZE * encoder.config.stride
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of every check of a shape
-        model = openvino.convert_model(
-            FeaturesAlone(plain), example_input=torch.rand(2, channels, side, side), input=[(-1, channels, -1, -1)]
-        )
-    if calibration_pixels is None:
-        return model
-    return _quantize(model, encoder, calibration_pixels)
-
-
-def _quantize(model: Any, encoder: FastViTHDModel, calibration_pixels: torch.Tensor) -> Any:
-    """8-bit stages but for the last two, which with the stem and the final convolution stay as they are.
-
-    These are a fifth of FastViTHD's work and all of the loss: with them, the bundled checkpoint forgets how to count.
-    """
-    import nncf
-
-    last = len(encoder.config.depths) - 1
-    parts = "stem", "final_conv", rf"stages\.{last - 1}", rf"stages\.{last}"
-    images = [image.float().numpy() for image in calibration_pixels.split(1)]
-    nncf.set_log_level(logging.ERROR)  # it lists every operation that is left out
-    with contextlib.redirect_stdout(sys.stderr):  # it shows its progress
-        return nncf.quantize(
-            model,
-            nncf.Dataset(images),
-            subset_size=len(images),
-            preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(patterns=[rf".*encoder\.{part}\..*" for part in parts]),
-        )
-
-
-def _write_whole(model: Any, path: Path) -> None:
-    """Write the model's two files so that no reader ever sees a part of them."""
-    import openvino
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        written = Path(folder) / path.name
-        openvino.save_model(model, written, compress_to_fp16=False)
-        for suffix in (".bin", ".xml"):  # the one that is looked for comes last
-            os.replace(written.with_suffix(suffix), path.with_suffix(suffix))
+def _state(tensor: torch.Tensor) -> tuple[int, int]:
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version  # PyTorch does not count for the former

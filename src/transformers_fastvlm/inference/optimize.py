@@ -14,7 +14,7 @@ import torch
 from ..modeling_fastvithd import FastViTHDModel
 from .decoder import optimize_decoder
 from .linear_layers import int8_is_fast
-from .openvino_encoder import OpenVinoEncoder
+from .openvino_encoder import COMPILED_SIZES, PRECISIONS, OpenVinoEncoder
 
 Encoder = Literal["eager", "openvino", "compile"]
 Part = Literal["encoder", "decoder"]
@@ -48,6 +48,7 @@ def optimize_for_inference(
     int8: Collection[Part] = (),
     calibration_pixels: torch.Tensor | None = None,
     cache_dir: str | Path | None = None,
+    compiled_sizes: int = COMPILED_SIZES,
 ) -> Optimization:
     """
     Make a FastVLM, or its encoder alone, faster, in place, for answering only.
@@ -61,16 +62,20 @@ def optimize_for_inference(
         model: `FastVLMForConditionalGeneration`, `FastVLMModel` or `FastViTHDModel`, on its device already. Merge
             adapters first. Multi-branch encoders are reparameterized.
         encoder: what runs it. `"openvino"` (CPUs) converts it once, in some seconds, to files of about 500 MB for
-            FastViTHD, which later processes find; the first image of a resolution then costs about a second. Features
-            agree with PyTorch's as well as the dtype allows. `"compile"` is `torch.compile`, on GPUs with CUDA
-            graphs; its first image of each shape costs up to a minute, less where PyTorch's own cache has it.
-            `"eager"` leaves it as it is.
-            By default `"compile"` on GPUs, `"openvino"` on CPUs where it is installed, else `"eager"`.
+            FastViTHD, which later processes find. The first image of a resolution then costs some seconds: it is
+            compiled, and an example of that resolution is compared with PyTorch's features. Where they are further
+            apart than the dtype explains, PyTorch goes on to encode images of that resolution, and a warning says so.
+            `"compile"` is `torch.compile`, on GPUs with CUDA graphs; its first image of each shape costs up to a
+            minute, less where PyTorch's own cache has it. `"eager"` leaves it as it is.
+            By default `"compile"` on GPUs, `"openvino"` on CPUs where it is installed and computes in the encoder's
+            dtype, else `"eager"`.
         int8: parts that compute in 8-bit integers, which changes numbers: `"encoder"` (OpenVINO, calibrated by NNCF)
             and `"decoder"` (its linear layers but the head, ranges by token). On CPUs with VNNI instructions. Such
             decoders cannot be saved.
         calibration_pixels: `(images, 3, height, width)`, `pixel_values` of a few images of the task, for `"encoder"`.
         cache_dir: where converted encoders are kept; by default beside the Hub's cache.
+        compiled_sizes: how many image sizes OpenVINO keeps compiled; with one more, it forgets the one that was not
+            used for longest.
 
     Returns:
         what was done.
@@ -78,6 +83,7 @@ def optimize_for_inference(
     Raises:
         ValueError: if an option does not fit the model or the machine.
         MissingRuntimeError: if a library is not installed.
+        OSError: if a converted encoder cannot be written to `cache_dir`.
     """
     start = time.perf_counter()
     if any(hasattr(module, "base_layer") for module in model.modules()):
@@ -85,13 +91,17 @@ def optimize_for_inference(
     device = next(model.parameters()).device
     tower = model if isinstance(model, FastViTHDModel) else model.base_model.vision_tower
     if encoder is None:
-        encoder = "compile" if device.type != "cpu" else "openvino" if _installed("openvino") else "eager"
-    _check(model, device, encoder, int8, calibration_pixels)
+        encoder = "compile" if device.type != "cpu" else "eager"
+        if encoder == "eager" and _installed("openvino") and tower.dtype in PRECISIONS:
+            encoder = "openvino"
+    _check(model, device, encoder, int8)
+    if "encoder" in int8:
+        _check_calibration(tower, calibration_pixels)
     tower.eval().reparameterize()
     was_cached = None
     if encoder == "openvino":
         pixels = calibration_pixels if "encoder" in int8 else None
-        tower.runtime = OpenVinoEncoder(tower, Path(cache_dir) if cache_dir else None, pixels)
+        tower.runtime = OpenVinoEncoder(tower, Path(cache_dir) if cache_dir else None, pixels, compiled_sizes)
         was_cached = tower.runtime.was_cached
     elif encoder == "compile":
         tower.runtime = None
@@ -105,9 +115,7 @@ def _installed(module: str) -> bool:
     return find_spec(module) is not None
 
 
-def _check(
-    model: Any, device: torch.device, encoder: Encoder, int8: Collection[Part], pixels: torch.Tensor | None
-) -> None:
+def _check(model: Any, device: torch.device, encoder: Encoder, int8: Collection[Part]) -> None:
     if encoder not in ("eager", "openvino", "compile"):
         raise ValueError(f"Unknown encoder {encoder!r}; known are 'eager', 'openvino' and 'compile'.")
     if unknown := set(int8) - {"encoder", "decoder"}:
@@ -118,11 +126,16 @@ def _check(
         raise ValueError("int8 needs a CPU with VNNI instructions; on this one it would not be faster.")
     if "decoder" in int8 and isinstance(model, FastViTHDModel):
         raise ValueError("`int8` names the decoder, but the model is an encoder alone.")
-    if "encoder" in int8:
-        if encoder != "openvino":
-            raise ValueError(f"An int8 encoder runs in OpenVINO only, not with encoder={encoder!r}.")
-        if pixels is None or not len(pixels):
-            raise ValueError("An int8 encoder needs `calibration_pixels`: `pixel_values` of some images of the task.")
+    if "encoder" in int8 and encoder != "openvino":
+        raise ValueError(f"An int8 encoder runs in OpenVINO only, not with encoder={encoder!r}.")
     needed = ["openvino"] * (encoder == "openvino") + ["nncf"] * ("encoder" in int8)
     if missing := [module for module in needed if not _installed(module)]:
         raise MissingRuntimeError(f"This needs {' and '.join(missing)}: pip install 'transformers-fastvlm[inference]'")
+
+
+def _check_calibration(tower: FastViTHDModel, pixels: torch.Tensor | None) -> None:
+    if pixels is None or not pixels.numel():
+        raise ValueError("An int8 encoder needs `calibration_pixels`: `pixel_values` of some images of the task.")
+    tower._check_pixels(pixels)
+    if not torch.isfinite(pixels).all():
+        raise ValueError("`calibration_pixels` have NaN or infinite values.")
