@@ -31,7 +31,7 @@ def load(folder, scheme: str | None, **options):
         pytest.importorskip("bitsandbytes", reason="its schemes need bitsandbytes (the `quantization` extra)")
     if scheme in TORCHAO:
         pytest.importorskip("torchao", reason="its schemes need torchao (the `quantization` extra)")
-    # Not given is not the same as None, which would take the place of what a quantized checkpoint's configuration says.
+    # None would take the place of what a quantized checkpoint's configuration says.
     given = {} if scheme is None else {"quantization_config": quantization_config(scheme, torch.float32, **options)}
     return AutoModelForVision2Seq.from_pretrained(folder, dtype=torch.float32, **given).eval()
 
