@@ -106,6 +106,7 @@ def test_the_parts_have_the_files_dtype(tmp_path, golden):
         ("text_config", {"model_type": ["qwen2"]}, "model type"),
         ("text_config", {"num_key_value_heads": 3}, "num_key_value_heads"),
         ("text_config", {"num_attention_heads": 160}, "num_attention_heads"),
+        ("text_config", {"hidden_size": 12}, "num_attention_heads"),
         ("text_config", {"num_hidden_layers": 10**9, "layer_types": None}, "num_hidden_layers"),
         ("text_config", {"hidden_act": "x"}, "hidden_act"),
         ("text_config", {"dtype": "x"}, "text_config"),

@@ -258,8 +258,9 @@ def _raise_on_bad_numbers(value_of: Callable[[str], Any]) -> None:
     if isinstance(heads, int) and isinstance(key_heads, int) and heads % key_heads:
         raise ValueError(f"`num_attention_heads` {heads} must be a multiple of `num_key_value_heads` {key_heads}.")
     width = value_of("hidden_size")
-    if isinstance(heads, int) and isinstance(width, int) and value_of("head_dim") is None and width < heads:
-        raise ValueError(f"`hidden_size` {width} cannot be split into `num_attention_heads` {heads}.")
+    is_split = isinstance(heads, int) and isinstance(width, int) and value_of("head_dim") is None
+    if is_split and (width < heads or width // heads % 2):  # rotary positions turn pairs of channels
+        raise ValueError(f"`hidden_size` {width} in `num_attention_heads` {heads} gives no even number per head.")
 
 
 def _raise_on_unknown_activation(name: Any, option: str) -> None:
