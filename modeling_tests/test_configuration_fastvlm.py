@@ -96,6 +96,7 @@ def test_the_parts_have_the_files_dtype(tmp_path, golden):
         ("vision_config", {"expansion_ratio": 0}, "hidden_size"),
         ("vision_config", {"expansion_ratio": 1.3}, "expansion_ratio"),
         ("vision_config", {"mlp_ratio": float("nan")}, "mlp_ratio"),
+        ("vision_config", {"mlp_ratio": 1e30}, "mlp_ratio"),
         ("vision_config", {"hidden_act": "x"}, "hidden_act"),
         ("vision_config", {"hidden_size": 5}, "`hidden_size` follows"),
         ("vision_config", {"dtype": "x"}, "dtype"),
