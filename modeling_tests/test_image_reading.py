@@ -97,6 +97,22 @@ def test_photographs_are_upright(processor_class, tmp_path, orientation):
         assert torch.equal(processor(source, return_tensors="pt").pixel_values, expected)
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_uncompressed_files_are_upright_wherever_they_are_read_from(tmp_path, orientation, mode):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(PIL.Image.fromarray(random_pixels(3, 5)).convert(mode), "TIFF", exif=exif)
+    path = tmp_path / "picture.tif"
+    path.write_bytes(data)
+    expected = np.asarray(PIL.Image.open(io.BytesIO(data)))  # turned by Pillow
+    assert np.array_equal(read_image(path), expected)
+    assert np.array_equal(read_image(data), expected)
+    with PIL.Image.open(path) as opened:
+        assert np.array_equal(image_reading.upright(image_reading.loaded(opened)), expected)
+        assert opened.filename == str(path)
+
+
 @backends
 def test_damaged_metadata_does_not_matter(processor_class):
     image = PIL.Image.fromarray(random_pixels(40, 72))

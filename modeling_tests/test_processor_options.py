@@ -49,6 +49,8 @@ def test_options_of_a_call_that_there_are_not(processor, options, message):
         ({"images_kwargs": {"do_tile": "false"}}, "`do_tile` must be bool, got 'false'"),
         ({"size": "512"}, "`size` must be a number of pixels"),
         ({"padding": True, "padding_side": "middle"}, "`padding_side` must be 'left' or 'right', got 'middle'"),
+        ({"is_split_into_words": True}, "is_split_into_words"),
+        ({"text_kwargs": {"is_split_into_words": True}}, "is_split_into_words"),
     ],
 )
 def test_values_that_an_option_of_a_call_cannot_have(processor, options, message):

@@ -3,6 +3,7 @@
 """A checkpoint's tokenizer: files that are missing or damaged, and threads with one processor."""
 
 import copy
+import json
 import pickle
 import re
 from collections.abc import Callable
@@ -58,6 +59,15 @@ def test_a_tokenizers_file_of_another_shape_is_named(processor, tmp_path, conten
     processor.save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(OSError, match=rf"{re.escape(str(tmp_path))} cannot be loaded from its tokenizer\.json"):
+        FastVLMProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("length", ["", "8192", [8192]])
+def test_a_longest_prompt_that_is_no_number_is_named(processor, tmp_path, length):
+    processor.save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": length}))
+    with pytest.raises(OSError, match="model_max_length"):
         FastVLMProcessor.from_pretrained(tmp_path)
 
 

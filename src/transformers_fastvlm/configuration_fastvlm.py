@@ -239,6 +239,7 @@ _MOST = {"depths": 1000, "num_hidden_layers": 10_000}
 _MOST_CHANNELS = 2**24
 _CHANNELS = ("hidden_sizes", "hidden_size", "intermediate_size", "vocab_size", "projection_dim", "num_channels")
 _COUNTS = (*_MOST, *_CHANNELS, "attention_head_dim", "image_size", "num_attention_heads", "num_key_value_heads")
+_MOST_RATIO = 1000
 _RATIOS = ("mlp_ratio", "expansion_ratio", "layer_norm_eps", "batch_norm_eps")
 
 
@@ -252,14 +253,15 @@ def _raise_on_bad_numbers(value_of: Callable[[str], Any]) -> None:
                 raise ValueError(f"`{name}` must be in 1..{most}, got {values!r}.")
     for name in _RATIOS:
         value = value_of(name)
-        if value is not None and not (isinstance(value, (int, float)) and 0 < value < float("inf")):
-            raise ValueError(f"`{name}` must be a positive number, got {value!r}.")
+        if value is not None and not (isinstance(value, (int, float)) and 0 < value <= _MOST_RATIO):
+            raise ValueError(f"`{name}` must be a positive number up to {_MOST_RATIO}, got {value!r}.")
     heads, key_heads = value_of("num_attention_heads"), value_of("num_key_value_heads")
     if isinstance(heads, int) and isinstance(key_heads, int) and heads % key_heads:
         raise ValueError(f"`num_attention_heads` {heads} must be a multiple of `num_key_value_heads` {key_heads}.")
     width = value_of("hidden_size")
-    if isinstance(heads, int) and isinstance(width, int) and value_of("head_dim") is None and width < heads:
-        raise ValueError(f"`hidden_size` {width} cannot be split into `num_attention_heads` {heads}.")
+    is_split = isinstance(heads, int) and isinstance(width, int) and value_of("head_dim") is None
+    if is_split and (width < heads or width // heads % 2):  # rotary positions turn pairs of channels
+        raise ValueError(f"`hidden_size` {width} in `num_attention_heads` {heads} gives no even number per head.")
 
 
 def _raise_on_unknown_activation(name: Any, option: str) -> None:

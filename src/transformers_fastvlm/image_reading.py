@@ -71,7 +71,7 @@ def read_image(source: str | os.PathLike | bytes | bytearray | memoryview) -> PI
             raise FileNotFoundError(f"There is no image file {name!r}, and it is neither a URL nor base64.") from None
     try:
         with PIL.Image.open(file) as image:
-            image.load()
+            _load(image)
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
         raise OSError(f"The image {name!r} cannot be read: {error}") from error
     return image
@@ -165,11 +165,23 @@ def loaded(image: PIL.Image.Image) -> PIL.Image.Image:
         OSError: if they cannot be read, whatever the decoder raises; the message names the file.
     """
     try:
-        image.load()
+        _load(image)
     except Exception as error:
         name = image_name(getattr(image, "filename", "") or "given")
         raise OSError(f"The image {name!r} cannot be read: {error}") from error
     return image
+
+
+def _load(image: PIL.Image.Image) -> None:
+    # Pillow maps what has a file name into memory, a TIFF that is to be turned with its sides the wrong way around.
+    name = getattr(image, "filename", None)
+    if name:
+        image.filename = ""  # type: ignore[attr-defined]
+    try:
+        image.load()
+    finally:
+        if name:
+            image.filename = name  # type: ignore[attr-defined]
 
 
 def upright(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -33,6 +33,10 @@ def check_call_options(tokenizer: Any, options: Mapping[str, Any]) -> None:
     FastVLMImageProcessorPil.checked(
         {name: value for name, value in options.items() if name in IMAGE_OPTIONS} | options.get("images_kwargs", {})
     )
+    if {**options, **options.get("text_kwargs", {})}.get("is_split_into_words"):
+        raise ValueError(
+            "`is_split_into_words` cannot be used: a prompt is one text, in which `<image>` is looked for."
+        )
     if (side := options.get("padding_side")) is not None:
         check_padding_side(side)
 

@@ -64,6 +64,9 @@ def load_tokenizer(
         raise OSError(
             f"The tokenizer in {source} cannot be loaded from its {TOKENIZER_NAME} and {_CONFIG_NAMES[0]}: {error}"
         ) from error
+    if not isinstance(tokenizer.model_max_length, (int, float)):
+        longest = tokenizer.model_max_length
+        raise OSError(f"{source} is damaged: its {_CONFIG_NAMES[0]} has {longest!r} as `model_max_length`.")
     if hub_file(source, TOKENIZER_NAME, arguments) is None:
         names = getattr(tokenizer, "vocab_files_names", {})
         needed = [name for kind, name in names.items() if kind != "tokenizer_file"] or [TOKENIZER_NAME]
