@@ -22,7 +22,7 @@ from .openvino_files import ConvertedEncoderFiles
 logger = logging.get_logger(__name__)
 
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
-# How far a right result may be from PyTorch's, as `largest_difference` has it: 20 to 100 times what float32 and three
+# How far a right result may be from PyTorch's, as `largest_difference` has it: over 50 times what float32 and three
 # times what bfloat16 and float16 rounded apart at most, over encoders of three sizes, 8 grids and noise, patches,
 # smooth and white images.
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.125, torch.float16: 0.02}
