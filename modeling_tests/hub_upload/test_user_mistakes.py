@@ -55,7 +55,7 @@ FILES = {
     "results without numbers": (
         ["--results", "FILE"],
         json.dumps(RESULTS).encode(),
-        "FILE is not what `fastvlm evaluate --output` writes",
+        "FILE has a score whose value is a str",
     ),
     "results that are no text": (["--results", "FILE"], BINARY, "cannot be read as results"),
     "a benchmark of another kind": (
@@ -101,7 +101,7 @@ SOURCE_FILES = {
     "configuration of numbers": (
         "config.json",
         b'{"model_type": "fastvlm", "vision_config": 5}',
-        "source cannot be loaded: TypeError",
+        "`vision_config` must be a configuration",
     ),
     "generation configuration cut": ("generation_config.json", b"[", "generation_config.json is no JSON file"),
     "processor of numbers": (
