@@ -105,7 +105,7 @@ def adapter_for(base: Path, folder: Path):
     model = peft.get_peft_model(model, config)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
-        if "lora_B" in name:
+        if "lora_" in name:  # both, so that every run has the same adapter
             nn.init.normal_(parameter, std=0.5, generator=generator)
     model.save_pretrained(folder)
     return model.eval()

@@ -58,7 +58,7 @@ def test_answers_stay_the_same_also_streamed_and_as_a_batch(cache, capsys):
 
     class Words:
         def decode(self, tokens, **kwargs):
-            return " ".join(map(str, tokens)) + "\n"
+            return " ".join(map(str, torch.as_tensor(tokens).flatten().tolist())) + "\n"
 
     row = {name: tensor[1:] for name, tensor in prompt().items()}
     output = model.generate(**row, max_new_tokens=8, do_sample=False, streamer=TextStreamer(Words(), skip_prompt=True))
