@@ -9,13 +9,12 @@ Its options are those of `fastvlm bench encoder`, and `--peers` and `--check` be
 """
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from peer_encoders import ENCODER_PEERS
-from scripts import JsonOption, PicturesOption, command_line, named, run_script
 
+from peer_encoders import ENCODER_PEERS
+from command_lines import JsonOption, PicturesOption, command_line, named, run_script
 from transformers_fastvlm.benchmark.configurations import OURS, EncoderBenchmarkConfig
 from transformers_fastvlm.benchmark.kinds import ENCODER
 from transformers_fastvlm.programs.options import fills

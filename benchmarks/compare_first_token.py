@@ -13,22 +13,23 @@ from functools import partial
 from typing import Annotated
 
 import typer
+
 from paper_latencies import paper_ratios
 from peer_vlms import VLM_PEERS
-from scripts import JsonOption, PicturesOption, command_line, named, run_script
-
+from command_lines import JsonOption, PicturesOption, command_line, named, run_script
 from transformers_fastvlm.benchmark.configurations import TtftBenchmarkConfig
 from transformers_fastvlm.benchmark.kinds import TTFT
 from transformers_fastvlm.benchmark.plots import draw_ttft
 from transformers_fastvlm.programs.options import fills
 
+ALL = ",".join(VLM_PEERS)
 PeersOption = Annotated[str, typer.Option(help=f"Of {', '.join(VLM_PEERS)}; llava-onevision is slow.")]
 
 
 @fills(TtftBenchmarkConfig)
 def main(
     config: TtftBenchmarkConfig,
-    peers: PeersOption = ",".join(VLM_PEERS),
+    peers: PeersOption = ALL,
     json_path: JsonOption = None,
     pictures: PicturesOption = None,
 ) -> None:

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from peer_encoders import clip_config
 from PIL import Image
 from transformers import PretrainedConfig
 
+from peer_encoders import clip_config
 from transformers_fastvlm.benchmark.vlm_subjects import ImageProcessor, VlmSubject, our_config, random_vlm, text_config
 
 

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-
 import typer
+from rich.console import Console
+from rich.table import Table
+
 from peer_encoders import ENCODER_PEERS
 from peer_vlms import VLM_PEERS
 from photograph_preprocessing import run_preprocessing_benchmark
-from rich.console import Console
-from rich.table import Table
-from scripts import JsonOption, command_line, run_script
-
+from command_lines import JsonOption, command_line, run_script
 from transformers_fastvlm import FastViTHDConfig
 from transformers_fastvlm.benchmark.configurations import OURS, EncoderBenchmarkConfig, TtftBenchmarkConfig
 from transformers_fastvlm.benchmark.encoder_latency import EncoderBenchmark, run_encoder_benchmark
@@ -36,7 +35,7 @@ from transformers_fastvlm.benchmark.ttft import TtftBenchmark, run_ttft_benchmar
 from transformers_fastvlm.inference import optimize_for_inference
 from transformers_fastvlm.programs.commands import console, prepare_outputs
 
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: PyTorch's choice]")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="PyTorch's choice")]
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from promised_ratios import ratios_report
 from rich.console import Console
-from scripts import run_script
 
+from promised_ratios import ratios_report
+from command_lines import run_script
 from transformers_fastvlm.benchmark.kinds import ENCODER, TRAIN, TTFT
 from transformers_fastvlm.benchmark.report import Report, machine_lines
 

@@ -19,6 +19,7 @@ from torch.utils import deterministic
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent / "hub_upload"))
+sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
 GOLDEN = HERE / "golden"
 ORIGIN_OF_GOLDEN = HERE.parent.parent / "shared" / "golden"

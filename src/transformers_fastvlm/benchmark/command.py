@@ -15,7 +15,14 @@ from .configurations import EncoderBenchmarkConfig, TrainingBenchmarkConfig, Ttf
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write every measurement here.")]
 PicturesOption = Annotated[Path | None, typer.Option(help="Folder to draw pictures into.")]
 
-bench = typer.Typer(help="Time FastVLM on this machine.", no_args_is_help=True)
+bench = typer.Typer(help="Time FastVLM on this machine.", invoke_without_command=True)
+
+
+@bench.callback()
+def main(context: typer.Context) -> None:
+    """Time FastVLM on this machine."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def _command() -> str:

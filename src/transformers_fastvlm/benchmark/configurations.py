@@ -9,7 +9,7 @@ Imports nothing that takes time before a configuration is made, so that the comm
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..programs.mistakes import require_device
 from ..programs.options import option
@@ -24,9 +24,17 @@ DTYPES = ("float32", "bfloat16", "float16")
 METHODS = ("lora", "qlora", "full")
 TILED_RESOLUTION = 2048  # a 2x2 grid of 1024 and the overview, as in the paper
 
-_DEVICE = "cpu, cuda, cuda:1, ..."
-_THREADS = "CPU threads. [default: PyTorch's choice]"
-_MODEL = "Folder or Hub id of any FastVLM checkpoint. [default: FastVLM-0.5B's sizes with random weights]"
+
+def _model_option() -> Any:
+    return option("Folder or Hub id of any FastVLM checkpoint.", None, otherwise="FastVLM-0.5B with random weights")
+
+
+def _threads_option() -> Any:
+    return option("CPU threads.", None, least=1, otherwise="PyTorch's choice")
+
+
+def _device_option() -> Any:
+    return option("cpu, cuda, cuda:1, ...", "cpu")
 
 
 def require_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
@@ -84,15 +92,15 @@ class EncoderBenchmarkConfig:
         MissingLibraryError: if the library of a way or peer is not installed.
     """
 
-    model: str | None = option(_MODEL, None)
+    model: str | None = _model_option()
     resolutions: tuple[int, ...] = option("Sides of the square images, pixels.", (256, 512, 1024))
     dtypes: tuple[str, ...] = option(f"Of {', '.join(DTYPES)}.", ("float32", "bfloat16"))
     batch_size: int = option("Images per call.", 1, least=1)
     ways: tuple[str, ...] = option("Ours again: of ours-openvino, ours-int8, ours-onnxruntime.", ())
     repetitions: int = option("Measured calls per encoder and point.", 10, least=1)
     warmup: int = option("Unmeasured calls before them.", 2, least=0)
-    threads: int | None = option(_THREADS, None, least=1)
-    device: str = option(_DEVICE, "cpu")
+    threads: int | None = _threads_option()
+    device: str = _device_option()
     peers: tuple["EncoderSubject", ...] = ()
     encoder: "FastViTHDConfig" = field(default_factory=_fastvithd)
 
@@ -144,7 +152,7 @@ class TtftBenchmarkConfig:
         MissingLibraryError: if the library of a way or peer is not installed.
     """
 
-    model: str | None = option(_MODEL, None)
+    model: str | None = _model_option()
     resolutions: tuple[int, ...] = option(
         f"Sides of the images, pixels; {TILED_RESOLUTION} with tiles.", (256, 512, 768, 1024, 1536, TILED_RESOLUTION)
     )
@@ -152,14 +160,14 @@ class TtftBenchmarkConfig:
     dtype: str = option(f"Of {', '.join(DTYPES)}.", "bfloat16")
     batch_size: int = option("Prompts per call, one image each.", 1)
     ways: tuple[str, ...] = option("Of ours-openvino, ours-int8: after optimize_for_inference.", ())
-    image: Path | None = option("An image file. [default: a made-up photograph]", None)
+    image: Path | None = option("An image file.", None, otherwise="a made-up photograph")
     text_tokens: int = option("Tokens of the prompt besides the image's.", 40)
     new_tokens: int = option("Tokens generated.", 16)
     repetitions: int = option("Measured runs of each model.", 5)
     warmup: int = option("Unmeasured runs before them.", 1)
     budget: float = option("Seconds per model and resolution after which no run begins.", 60.0)
-    threads: int | None = option(_THREADS, None, least=1)
-    device: str = option(_DEVICE, "cpu")
+    threads: int | None = _threads_option()
+    device: str = _device_option()
     peers: tuple["VlmSubject", ...] = ()
 
     def __post_init__(self) -> None:
@@ -209,7 +217,7 @@ class TrainingBenchmarkConfig:
         ValueError: if a method is unknown, a count is not positive, or the device cannot be used.
     """
 
-    model: str | None = option(_MODEL, None)
+    model: str | None = _model_option()
     methods: tuple[str, ...] = option(f"Of {', '.join(METHODS)}.", ("lora", "qlora"))
     batch_size: int = option("Examples per step, one image each.", 1)
     text_tokens: int = option("Tokens per example besides the image's.", 128)
@@ -217,8 +225,8 @@ class TrainingBenchmarkConfig:
     steps: int = option("Measured steps.", 5)
     warmup: int = option("Unmeasured steps before them.", 1)
     gradient_checkpointing: bool = option("Recompute activations.", False)
-    threads: int | None = option(_THREADS, None, least=1)
-    device: str = option(_DEVICE, "cpu")
+    threads: int | None = _threads_option()
+    device: str = _device_option()
 
     def __post_init__(self) -> None:
         if unknown := set(self.methods) - set(METHODS):

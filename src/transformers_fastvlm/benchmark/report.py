@@ -116,8 +116,8 @@ def ttft_report(record: dict[str, Any]) -> tuple[Table, list[str]]:
     lines = [
         f"ms: medians of up to {config['repetitions']} runs, from image file to first token (± half the interquartile "
         f"range), of a prompt with {config['text_tokens']} tokens besides the image's. {subject}, "
-        f"{config['dtype']}, batch {config['batch_size']}. tokens/s: after the first token; MiB: what one run needs at "
-        "its peak beyond the weights."
+        f"{config['dtype']}, batch {config['batch_size']}. tokens/s: after the first token; MiB: what one run needs "
+        "at its peak beyond the weights."
     ]
     fixed = [row for row in results["ratios"] if row["peer_resolution"] != row["our_resolution"]]
     if fixed:
@@ -143,7 +143,7 @@ def training_report(record: dict[str, Any]) -> tuple[Table, list[str]]:
     checkpointing = "with" if config["gradient_checkpointing"] else "without"
     line = (
         f"Batch {config['batch_size']}, {config['dtype']}, {points[0]['tokens_per_step']} tokens, {checkpointing} "
-        f"gradient checkpointing. ms: median ± half the interquartile range of {config['steps']} steps; MiB: the whole "
-        "process on a CPU, what PyTorch allocates on a GPU."
+        f"gradient checkpointing. ms: median ± half the interquartile range of {config['steps']} steps; MiB: the "
+        "whole process on a CPU, what PyTorch allocates on a GPU."
     )
     return table, [line]

@@ -1,6 +1,6 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""What `run_ttft_benchmark` times: our model, the same after `optimize_for_inference`, and what it is handed besides."""
+"""What `run_ttft_benchmark` times: our model, the same after `optimize_for_inference`, and what else it is handed."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

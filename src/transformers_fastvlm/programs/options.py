@@ -12,7 +12,7 @@ import typer
 from .commands import integers_in, names_in
 
 
-def option(help: str, default: Any, least: int | None = None) -> Any:
+def option(help: str, default: Any, least: int | None = None, otherwise: str | None = None) -> Any:
     """
     A field of a configuration that is an option of a command.
 
@@ -20,8 +20,9 @@ def option(help: str, default: Any, least: int | None = None) -> Any:
         help: what it sets, in a line.
         default: of the field and the option.
         least: the smallest number that the option takes.
+        otherwise: what a default of `None` means, in words.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "min": least})
+    return dataclasses.field(default=default, metadata={"help": help, "min": least, "show_default": otherwise or True})
 
 
 def fills(configuration: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -34,7 +35,8 @@ def fills(configuration: type) -> Callable[[Callable[..., None]], Callable[..., 
     fields = [each for each in dataclasses.fields(configuration) if "help" in each.metadata]
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        _, *own = inspect.signature(function).parameters.values()
+        _, *others = inspect.signature(function).parameters.values()
+        own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in others]
 
         def command(**values: Any) -> None:
             settings = {each.name: _value(each, values.pop(each.name)) for each in fields}
@@ -60,7 +62,7 @@ def _value(field: dataclasses.Field, value: Any) -> Any:
 
 
 def _parameter(field: dataclasses.Field) -> inspect.Parameter:
-    settings = typer.Option(help=field.metadata["help"], min=field.metadata["min"])
+    settings = typer.Option(**field.metadata)
     kind, default = (str, ",".join(map(str, field.default))) if _is_list(field) else (field.type, field.default)
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, settings]
