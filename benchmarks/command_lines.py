@@ -5,15 +5,13 @@
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 import typer
 
 from transformers_fastvlm.benchmark.command import JsonOption, PicturesOption
 from transformers_fastvlm.benchmark.configurations import require_known
-from transformers_fastvlm.programs.commands import names_in
-from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
+from transformers_fastvlm.programs.commands import end_after, names_in
 
 __all__ = ["JsonOption", "PicturesOption", "command_line", "named", "run_script"]
 
@@ -38,7 +36,7 @@ def named(names: str, known: Mapping[str, Subject]) -> tuple[Subject, ...]:
 
 def run_script(main: Callable[..., None]) -> None:
     """Run it on the arguments of the shell; a user's mistake ends in one line and exit code 2."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(add_completion=False)
     app.command()(main)
-    with mistakes_in_one_line():
-        app(prog_name=f"python {Path(sys.argv[0])}")
+    program = f"python {sys.argv[0]}"
+    end_after(lambda: app(prog_name=program, standalone_mode=False), program)

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
-from peer_encoders import ENCODER_PEERS
 from command_lines import JsonOption, PicturesOption, command_line, named, run_script
+from peer_encoders import ENCODER_PEERS
 from transformers_fastvlm.benchmark.configurations import OURS, EncoderBenchmarkConfig
 from transformers_fastvlm.benchmark.kinds import ENCODER
-from transformers_fastvlm.programs.options import fills
+from transformers_fastvlm.programs.options import filled, with_options_of
 
 PeersOption = Annotated[str, typer.Option(help=f"Of {', '.join(ENCODER_PEERS)}.")]
 CheckOption = Annotated[bool, typer.Option("--check", help="Fail if ours is slower than a peer at any point.")]
@@ -33,16 +33,16 @@ def shortfalls(record: dict[str, Any], least_ratio: float = 1.0) -> list[str]:
     ]
 
 
-@fills(EncoderBenchmarkConfig)
+@with_options_of(EncoderBenchmarkConfig, commas=True)
 def main(
-    config: EncoderBenchmarkConfig,
     peers: PeersOption = "upstream",
     check: CheckOption = False,
     json_path: JsonOption = None,
     pictures: PicturesOption = None,
+    **options: Any,
 ) -> None:
     """Latency of our vision encoder beside others, taking turns in one process."""
-    config = replace(config, peers=named(peers, ENCODER_PEERS))
+    config = replace(filled(EncoderBenchmarkConfig, options), peers=named(peers, ENCODER_PEERS))
     if check and not config.peers:
         raise ValueError("--check compares with a peer, so it needs one in --peers.")
     record = ENCODER.measure(config, command_line(), json_path, pictures)

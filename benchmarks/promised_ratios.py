@@ -19,10 +19,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from command_lines import JsonOption, command_line, run_script
 from peer_encoders import ENCODER_PEERS
 from peer_vlms import VLM_PEERS
 from photograph_preprocessing import run_preprocessing_benchmark
-from command_lines import JsonOption, command_line, run_script
 from transformers_fastvlm import FastViTHDConfig
 from transformers_fastvlm.benchmark.configurations import OURS, EncoderBenchmarkConfig, TtftBenchmarkConfig
 from transformers_fastvlm.benchmark.encoder_latency import EncoderBenchmark, run_encoder_benchmark

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from promised_ratios import ratios_report
 from command_lines import run_script
+from promised_ratios import ratios_report
 from transformers_fastvlm.benchmark.kinds import ENCODER, TRAIN, TTFT
 from transformers_fastvlm.benchmark.report import Report, machine_lines
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from peer_encoders import ENCODER_PEERS, build_upstream
 
+from peer_encoders import ENCODER_PEERS, build_upstream
 from tiny_models import tiny_vision_config
 from transformers_fastvlm.benchmark.encoder_latency import measure_differences
 from transformers_fastvlm.benchmark.synthetic import random_model, random_pixels

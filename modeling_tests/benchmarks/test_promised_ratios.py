@@ -1,36 +1,37 @@
 """The promised ratios: their arithmetic, table and exit code. No test looks at how long anything takes."""
 
 import json
+import pickle
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from transformers_fastvlm.benchmark import targets
-from transformers_fastvlm.benchmark.encoder import EncoderBenchmark, EncoderBenchmarkConfig, EncoderPoint
+import promised_ratios
+from promised_ratios import Target, TargetCheck
+from transformers_fastvlm.benchmark.configurations import EncoderBenchmarkConfig, TtftBenchmarkConfig
+from transformers_fastvlm.benchmark.encoder_latency import EncoderBenchmark, EncoderPoint
 from transformers_fastvlm.benchmark.machine import Machine
-from transformers_fastvlm.benchmark.operations import Profile
-from transformers_fastvlm.benchmark.preprocessing import run_preprocessing_benchmark
-from transformers_fastvlm.benchmark.settings import MissingPeerError
-from transformers_fastvlm.benchmark.targets import Target, TargetCheck
+from transformers_fastvlm.benchmark.profiling import Profile
 from transformers_fastvlm.benchmark.timing import Timing
-from transformers_fastvlm.benchmark.ttft import Stages, TtftBenchmark, TtftBenchmarkConfig, TtftPoint
-from transformers_fastvlm.cli import app
+from transformers_fastvlm.benchmark.ttft import Stages, TtftBenchmark, TtftPoint
+from transformers_fastvlm.programs.extras import MissingLibraryError
 
 PROFILE = Profile((), 1, 1.0)
 MACHINE = Machine("A processor", ("avx2",), "cpu", 2, {"torch": "2.0"})
 
 
 def encoders(*dtypes: str) -> EncoderBenchmark:
-    timings = {"ours": Timing((1.0, 1.0)), "upstream": Timing((2.5, 2.5)), "openvino": Timing((0.5, 0.5))}
+    timings = {"ours": Timing((1.0, 1.0)), "upstream": Timing((2.5, 2.5)), "ours-openvino": Timing((0.5, 0.5))}
     points = [EncoderPoint(1024, dtype, 1, timings) for dtype in dtypes]
-    return EncoderBenchmark(MACHINE, EncoderBenchmarkConfig(peers=()), points, {}, {})
+    return EncoderBenchmark(MACHINE, EncoderBenchmarkConfig(), points, {}, {})
 
 
 def test_encoders_are_compared_with_upstream():
-    bfloat16, float32 = targets.encoder_targets(encoders("bfloat16", "float32"))
+    bfloat16, float32 = promised_ratios.encoder_targets(encoders("bfloat16", "float32"))
     assert (bfloat16.as_loaded, bfloat16.optimized, bfloat16.least) == (2.5, 5.0, 2.2)
     assert (float32.least, float32.aim) == (1.5, 2.1)
-    assert targets.throughput_target(encoders("bfloat16")).optimized == 5.0
+    assert promised_ratios.throughput_target(encoders("bfloat16")).optimized == 5.0
 
 
 def test_first_tokens_are_compared_with_both_peers():
@@ -45,10 +46,8 @@ def test_first_tokens_are_compared_with_both_peers():
         point("llava-onevision", 40.0, 0.1),
     )
     slow = (point("ours", 3.0, 0.04), point("llava-onevision", 100.0, 0.2))
-    benchmarks = (
-        TtftBenchmark(MACHINE, TtftBenchmarkConfig(peers=()), measured, PROFILE) for measured in (points, slow)
-    )
-    found = targets.first_token_targets(*benchmarks)
+    benchmarks = (TtftBenchmark(MACHINE, TtftBenchmarkConfig(), measured, PROFILE) for measured in (points, slow))
+    found = promised_ratios.first_token_targets(*benchmarks)
     assert [(each.as_loaded, each.optimized) for each in found] == [
         (2, 2.5),
         (40, 50),
@@ -66,33 +65,75 @@ def test_the_better_way_decides(as_loaded, optimized, verdict):
     assert Target("speed", 2.0, 2.5, as_loaded, optimized).verdict == verdict
 
 
+def run(*arguments: str):
+    app = typer.Typer()
+    app.command()(promised_ratios.main)
+    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, arguments)
+
+
 @pytest.mark.parametrize(("ratio", "code"), [(2.2, 0), (1.5, 1)])
-def test_the_command_says_what_falls_short(monkeypatch, tmp_path, ratio, code):
+def test_the_script_says_what_falls_short(monkeypatch, tmp_path, ratio, code):
     check = TargetCheck(MACHINE, (Target("speed of light", 2.0, 3.0, ratio),), (12.0, 2.0))
-    monkeypatch.setattr(targets, "check_targets", lambda threads, progress: check)
-    arguments = ["bench", "--check", "--threads", "2", "--json", str(tmp_path / "check.json")]
-    result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, arguments)
+    monkeypatch.setattr(promised_ratios, "check_targets", lambda threads, progress: check)
+    result = run("--threads", "2", "--json", str(tmp_path / "check.json"))
     assert result.exit_code == code, result.output
     assert "12.0 s with its first image, 2.0 s in later processes" in result.stdout
     assert ("Short of the promise:\nspeed of light" in result.stderr) == bool(code)
     written = json.loads((tmp_path / "check.json").read_text())
-    assert written["targets"][0]["as_loaded"] == ratio
+    assert written["results"]["targets"][0]["as_loaded"] == ratio
 
 
 def test_a_missing_library_is_named(monkeypatch):
     def missing(threads, progress):
-        raise MissingPeerError("The peer 'upstream' needs timm, which is not installed")
+        raise MissingLibraryError("This needs timm, which is not installed")
 
-    monkeypatch.setattr(targets, "check_targets", missing)
-    result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, ["bench", "--check"])
-    assert result.exit_code == 2
-    assert "needs timm" in result.output
+    monkeypatch.setattr(promised_ratios, "check_targets", missing)
+    with pytest.raises(MissingLibraryError, match="needs timm"):
+        raise run().exception
 
 
-def test_photographs_become_the_originals_pixels():
-    pytest.importorskip("torchvision", reason="upstream's image processor needs torchvision (the `vision` extra)")
-    timings, differences = run_preprocessing_benchmark(repetitions=1, warmup=0)
-    assert list(timings) == ["ours", "ours-torchvision", "upstream-padded", "upstream"]
-    assert differences["ours"] == 0
-    assert 0 < differences["ours-torchvision"] < 2.5 / 255
-    assert differences["upstream"] > 0.1
+def test_nothing_is_measured_where_the_result_cannot_be_written():
+    result = run("--json", "no/such/folder/result.json")
+    assert isinstance(result.exception, ValueError)
+    assert "there is no folder" in str(result.exception)
+
+
+def test_every_promise_is_measured_beside_its_peer(monkeypatch):
+    for module in ("timm", "torchvision", "openvino", "nncf"):
+        pytest.importorskip(module, reason=f"the check needs {module}")
+    seconds = {"ours": 1.0, "upstream": 2.0, "ours-openvino": 0.5, "ours-int8": 0.25, "llava-onevision": 30.0}
+    points = tuple(
+        TtftPoint(name, 1024, 256, (Stages(0, value, 0, 0, 0, 0.1),) * 2, None) for name, value in seconds.items()
+    )
+    photograph = {"ours": Timing((1.0,)), "upstream-padded": Timing((2.0,))}, {"ours": 0.0}
+    first_token = TtftBenchmark(MACHINE, TtftBenchmarkConfig(), points, PROFILE)
+    results = [
+        encoders("float32", "bfloat16"),
+        encoders("bfloat16"),
+        photograph,
+        first_token,
+        first_token,
+        (12.0, 2.0),
+    ]
+    asked = []
+
+    def measured(function, *arguments):
+        pickle.dumps((function, arguments))  # as it goes to another process
+        asked.append(arguments)
+        return results[len(asked) - 1]
+
+    monkeypatch.setattr(promised_ratios, "in_fresh_process", measured)
+    check = promised_ratios.check_targets(threads=2)
+    assert [target.as_loaded for target in check.targets] == [2.5, 2.5, 2.5, 2.0, 30.0, None, None, 1.0, 2.0]
+    assert [target.optimized for target in check.targets] == [5.0, 5.0, 5.0, 4.0, 60.0, 120.0, 120.0, 1.0, None]
+    assert check.seconds_to_optimize == (12.0, 2.0)
+    configs = [config for arguments in asked for config in arguments if hasattr(config, "subjects")]
+    assert [[subject.name for subject in config.subjects] for config in configs] == [
+        ["upstream", "ours-openvino"],
+        ["upstream", "ours-openvino"],
+        ["upstream", "llava-onevision", "ours-openvino", "ours-int8"],
+        ["llava-onevision"],
+    ]
+    assert [config.resolutions for config in configs] == [(1024,), (512,), (1024,), (1024,)]
+    assert [config.batch_size for config in configs] == [1, 8, 1, 1]
+    assert all(config.threads == 2 for config in configs)

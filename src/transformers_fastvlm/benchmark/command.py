@@ -5,11 +5,11 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..programs.options import fills
+from ..programs.options import filled, with_options_of
 from .configurations import EncoderBenchmarkConfig, TrainingBenchmarkConfig, TtftBenchmarkConfig
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write every measurement here.")]
@@ -30,27 +30,27 @@ def _command() -> str:
 
 
 @bench.command()
-@fills(EncoderBenchmarkConfig)
-def encoder(config: EncoderBenchmarkConfig, json_path: JsonOption = None, pictures: PicturesOption = None) -> None:
+@with_options_of(EncoderBenchmarkConfig, commas=True)
+def encoder(json_path: JsonOption = None, pictures: PicturesOption = None, **options: Any) -> None:
     """Latency of the vision encoder, and of the same in other runtimes, taking turns in one process."""
     from .kinds import ENCODER
 
-    ENCODER.measure(config, _command(), json_path, pictures)
+    ENCODER.measure(filled(EncoderBenchmarkConfig, options), _command(), json_path, pictures)
 
 
 @bench.command()
-@fills(TtftBenchmarkConfig)
-def ttft(config: TtftBenchmarkConfig, json_path: JsonOption = None, pictures: PicturesOption = None) -> None:
+@with_options_of(TtftBenchmarkConfig, commas=True)
+def ttft(json_path: JsonOption = None, pictures: PicturesOption = None, **options: Any) -> None:
     """Time from image file to first token, stage by stage, each way in a process of its own."""
     from .kinds import TTFT
 
-    TTFT.measure(config, _command(), json_path, pictures)
+    TTFT.measure(filled(TtftBenchmarkConfig, options), _command(), json_path, pictures)
 
 
 @bench.command()
-@fills(TrainingBenchmarkConfig)
-def train(config: TrainingBenchmarkConfig, json_path: JsonOption = None) -> None:
+@with_options_of(TrainingBenchmarkConfig, commas=True)
+def train(json_path: JsonOption = None, **options: Any) -> None:
     """Peak memory and speed of fine-tuning, each method in a process of its own."""
     from .kinds import TRAIN
 
-    TRAIN.measure(config, _command(), json_path)
+    TRAIN.measure(filled(TrainingBenchmarkConfig, options), _command(), json_path)

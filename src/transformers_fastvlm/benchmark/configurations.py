@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..programs.mistakes import require_device
-from ..programs.options import option
 
 if TYPE_CHECKING:
     from ..configuration_fastvlm import FastViTHDConfig
@@ -23,18 +22,6 @@ OURS = "ours"
 DTYPES = ("float32", "bfloat16", "float16")
 METHODS = ("lora", "qlora", "full")
 TILED_RESOLUTION = 2048  # a 2x2 grid of 1024 and the overview, as in the paper
-
-
-def _model_option() -> Any:
-    return option("Folder or Hub id of any FastVLM checkpoint.", None, otherwise="FastVLM-0.5B with random weights")
-
-
-def _threads_option() -> Any:
-    return option("CPU threads.", None, least=1, otherwise="PyTorch's choice")
-
-
-def _device_option() -> Any:
-    return option("cpu, cuda, cuda:1, ...", "cpu")
 
 
 def require_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
@@ -54,6 +41,11 @@ def require_resolutions(resolutions: tuple[int, ...], stride: int) -> None:
     """
     if not resolutions or any(side < stride or side % stride for side in resolutions):
         raise ValueError(f"Resolutions must be positive multiples of {stride}, got {list(resolutions)}.")
+
+
+def _count(default: int | None, least: int) -> Any:
+    """A number that the command refuses below `least`, by the name of its option."""
+    return field(default=default, metadata={"min": least})
 
 
 def _require_counts(configuration: object, **least: int) -> None:
@@ -76,33 +68,34 @@ class EncoderBenchmarkConfig:
     What `run_encoder_benchmark` measures.
 
     Args:
-        model (`str`, *optional*): folder or Hub id whose encoder ours is, in place of random weights.
-        resolutions (`tuple[int, ...]`): sides of the square images in pixels.
-        dtypes (`tuple[str, ...]`): of `DTYPES`.
-        batch_size (`int`): images per call.
-        ways (`tuple[str, ...]`): ours again, of `ENCODER_WAYS`.
-        repetitions, warmup (`int`): measured calls per encoder and point, and unmeasured ones before them.
-        threads (`int`, *optional*): CPU threads; PyTorch's own choice without it.
-        device (`str`): as `torch.device` takes it.
-        peers (`tuple[EncoderSubject, ...]`): further encoders to time beside ours.
-        encoder (`FastViTHDConfig`): size of ours without `model`; the whole FastViTHD by default.
+        model: Folder or Hub id whose encoder is timed. [default: FastViTHD with random weights]
+        resolutions: Sides of the square images, pixels.
+        dtypes: Of float32, bfloat16, float16.
+        batch_size: Images per call.
+        ways: Ours again: of ours-openvino, ours-int8, ours-onnxruntime.
+        repetitions: Measured calls per encoder and point.
+        warmup: Unmeasured calls before them.
+        threads: CPU threads. [default: PyTorch's choice]
+        device: cpu, cuda, cuda:1, ...
+        peers: Further encoders to time beside ours.
+        encoder: Size of ours without `model`; the whole FastViTHD by default.
 
     Raises:
         ValueError: if a value is unknown or does not fit the encoder.
         MissingLibraryError: if the library of a way or peer is not installed.
     """
 
-    model: str | None = _model_option()
-    resolutions: tuple[int, ...] = option("Sides of the square images, pixels.", (256, 512, 1024))
-    dtypes: tuple[str, ...] = option(f"Of {', '.join(DTYPES)}.", ("float32", "bfloat16"))
-    batch_size: int = option("Images per call.", 1, least=1)
-    ways: tuple[str, ...] = option("Ours again: of ours-openvino, ours-int8, ours-onnxruntime.", ())
-    repetitions: int = option("Measured calls per encoder and point.", 10, least=1)
-    warmup: int = option("Unmeasured calls before them.", 2, least=0)
-    threads: int | None = _threads_option()
-    device: str = _device_option()
-    peers: tuple["EncoderSubject", ...] = ()
-    encoder: "FastViTHDConfig" = field(default_factory=_fastvithd)
+    model: str | None = None
+    resolutions: tuple[int, ...] = (256, 512, 1024)
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    batch_size: int = _count(1, least=1)
+    ways: tuple[str, ...] = ()
+    repetitions: int = _count(10, least=1)
+    warmup: int = _count(2, least=0)
+    threads: int | None = _count(None, least=1)
+    device: str = "cpu"
+    peers: tuple["EncoderSubject", ...] = field(default=(), metadata={"option": False})
+    encoder: "FastViTHDConfig" = field(default_factory=_fastvithd, metadata={"option": False})
 
     def __post_init__(self) -> None:
         from .encoder_subjects import ENCODER_WAYS
@@ -132,43 +125,42 @@ class TtftBenchmarkConfig:
     What `run_ttft_benchmark` measures.
 
     Args:
-        model: folder or Hub id in place of ours with random weights.
-        resolutions: of ours and of peers that take any; 2048 is ours with tiles.
-        decoder: of `DECODERS`, without `model` and for peers.
-        dtype: of all weights.
-        batch_size: prompts per call, one image each.
-        ways: ours again, of `VLM_WAYS`.
-        image: a file; by default a made-up photograph of 1152x1152 pixels.
-        text_tokens: of the prompt, besides the image's.
-        new_tokens: generated, the first included.
-        repetitions, warmup: measured runs, and runs before them.
-        budget: seconds of measured runs for each model and resolution, after which none begins.
-        threads: CPU threads; `None` for PyTorch's choice.
-        device: where to run.
-        peers: further models to time beside ours.
+        model: Folder or Hub id that is timed. [default: FastVLM with random weights]
+        resolutions: Sides of the images, pixels; 2048 with tiles.
+        decoder: Size of a decoder with random weights: 0.5B, 1.5B, 7B.
+        dtype: Of float32, bfloat16, float16.
+        batch_size: Prompts per call, one image each.
+        ways: Ours again after optimize_for_inference: of ours-openvino, ours-int8.
+        image: An image file. [default: a made-up photograph]
+        text_tokens: Tokens of the prompt besides the image's.
+        new_tokens: Tokens generated, the first included.
+        repetitions: Measured runs of each model.
+        warmup: Unmeasured runs before them.
+        budget: Seconds per model and resolution after which no run begins.
+        threads: CPU threads. [default: PyTorch's choice]
+        device: cpu, cuda, cuda:1, ...
+        peers: Further models to time beside ours.
 
     Raises:
         ValueError: if a name is unknown or a count is too small.
         MissingLibraryError: if the library of a way or peer is not installed.
     """
 
-    model: str | None = _model_option()
-    resolutions: tuple[int, ...] = option(
-        f"Sides of the images, pixels; {TILED_RESOLUTION} with tiles.", (256, 512, 768, 1024, 1536, TILED_RESOLUTION)
-    )
-    decoder: str = option("Size of the decoder with random weights: 0.5B, 1.5B, 7B.", "0.5B")
-    dtype: str = option(f"Of {', '.join(DTYPES)}.", "bfloat16")
-    batch_size: int = option("Prompts per call, one image each.", 1)
-    ways: tuple[str, ...] = option("Of ours-openvino, ours-int8: after optimize_for_inference.", ())
-    image: Path | None = option("An image file.", None, otherwise="a made-up photograph")
-    text_tokens: int = option("Tokens of the prompt besides the image's.", 40)
-    new_tokens: int = option("Tokens generated.", 16)
-    repetitions: int = option("Measured runs of each model.", 5)
-    warmup: int = option("Unmeasured runs before them.", 1)
-    budget: float = option("Seconds per model and resolution after which no run begins.", 60.0)
-    threads: int | None = _threads_option()
-    device: str = _device_option()
-    peers: tuple["VlmSubject", ...] = ()
+    model: str | None = None
+    resolutions: tuple[int, ...] = (256, 512, 768, 1024, 1536, TILED_RESOLUTION)
+    decoder: str = "0.5B"
+    dtype: str = "bfloat16"
+    batch_size: int = 1
+    ways: tuple[str, ...] = ()
+    image: Path | None = None
+    text_tokens: int = 40
+    new_tokens: int = 16
+    repetitions: int = 5
+    warmup: int = 1
+    budget: float = 60.0
+    threads: int | None = _count(None, least=1)
+    device: str = "cpu"
+    peers: tuple["VlmSubject", ...] = field(default=(), metadata={"option": False})
 
     def __post_init__(self) -> None:
         from .vlm_subjects import DECODERS, VLM_WAYS
@@ -201,32 +193,32 @@ class TrainingBenchmarkConfig:
     What `run_training_benchmark` measures.
 
     Args:
-        model: folder or Hub id; FastVLM-0.5B's sizes with random weights by default.
-        methods: of `"lora"` (the decoder's linear layers, rank 16), `"qlora"` (the same over 4-bit weights) and
-            `"full"` (encoder, projector and decoder).
-        batch_size: examples per step, with one image each.
-        text_tokens: tokens of each example besides the image's, half of them learnt.
-        dtype: of the weights that are not quantized.
-        steps: measured optimizer steps.
-        warmup: steps before them.
-        gradient_checkpointing: recompute activations instead of keeping them.
-        threads: CPU threads; `None` for PyTorch's choice.
-        device: where to train.
+        model: Folder or Hub id. [default: FastVLM-0.5B's sizes with random weights]
+        methods: Of lora (the decoder's linear layers, rank 16), qlora (the same over 4-bit weights), full (encoder,
+            projector and decoder).
+        batch_size: Examples per step, one image each.
+        text_tokens: Tokens per example besides the image's, half of them learnt.
+        dtype: Of the weights that are not quantized: float32 or bfloat16.
+        steps: Measured optimizer steps.
+        warmup: Unmeasured steps before them.
+        gradient_checkpointing: Recompute activations instead of keeping them.
+        threads: CPU threads. [default: PyTorch's choice]
+        device: cpu, cuda, cuda:1, ...
 
     Raises:
         ValueError: if a method is unknown, a count is not positive, or the device cannot be used.
     """
 
-    model: str | None = _model_option()
-    methods: tuple[str, ...] = option(f"Of {', '.join(METHODS)}.", ("lora", "qlora"))
-    batch_size: int = option("Examples per step, one image each.", 1)
-    text_tokens: int = option("Tokens per example besides the image's.", 128)
-    dtype: str = option("float32 or bfloat16.", "float32")
-    steps: int = option("Measured steps.", 5)
-    warmup: int = option("Unmeasured steps before them.", 1)
-    gradient_checkpointing: bool = option("Recompute activations.", False)
-    threads: int | None = _threads_option()
-    device: str = _device_option()
+    model: str | None = None
+    methods: tuple[str, ...] = ("lora", "qlora")
+    batch_size: int = 1
+    text_tokens: int = 128
+    dtype: str = "float32"
+    steps: int = 5
+    warmup: int = 1
+    gradient_checkpointing: bool = False
+    threads: int | None = _count(None, least=1)
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if unknown := set(self.methods) - set(METHODS):

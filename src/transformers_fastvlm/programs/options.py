@@ -1,69 +1,105 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""A command's options out of the configuration that they fill, where each stands once, with its default and help."""
+"""A command's options out of the dataclass that they fill, where their types, defaults and descriptions are."""
 
-import dataclasses
-import inspect
-from collections.abc import Callable
-from typing import Annotated, Any, get_args, get_origin
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields
+from inspect import Parameter, Signature, cleandoc, signature
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
+from rich.markup import escape
 
 from .commands import integers_in, names_in
 
+_Config = TypeVar("_Config")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
-def option(help: str, default: Any, least: int | None = None, otherwise: str | None = None) -> Any:
+
+def with_options_of(
+    config: type, argument: str | None = None, commas: bool = False
+) -> Callable[[_Function], _Function]:
     """
-    A field of a configuration that is an option of a command.
+    Give a Typer command, in place of its `**options`, an option for each field of a dataclass.
+
+    A field of several values is an option in the singular, which may be repeated, and one that is false by default a
+    switch. Help is what the `Args:` of the dataclass's docstring say. A field's metadata may have `"min"`, the least
+    number that the option takes, and `"option": False`, where there is to be none.
 
     Args:
-        help: what it sets, in a line.
-        default: of the field and the option.
-        least: the smallest number that the option takes.
-        otherwise: what a default of `None` means, in words.
+        argument: the field that is given by its position.
+        commas: several values are one option instead, with commas between them.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "min": least, "show_default": otherwise or True})
+    descriptions = _descriptions(config)
+    chosen = [field for field in fields(config) if field.metadata.get("option", True)]
 
+    def parameter(field: Field) -> Parameter:
+        kind, is_argument = field.type, field.name == argument
+        help_text = escape(descriptions[field.name])
+        default = Parameter.empty if field.default is MISSING else field.default
+        if isinstance(default, tuple):
+            default = ",".join(map(str, default)) if commas else list(default)
+        if commas and get_origin(kind) is tuple:
+            kind = str
+        information = typer.Argument(help=help_text) if is_argument else _option(field, kind, help_text)
+        annotation = Annotated[_typer_type(kind), information]
+        return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
-def fills(configuration: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """
-    Make a typer command of a function whose first argument is a configuration, a dataclass.
-
-    The command has an option for each field that [`option`] made, the function's other arguments after them. A tuple
-    is a comma-separated list in the shell.
-    """
-    fields = [each for each in dataclasses.fields(configuration) if "help" in each.metadata]
-
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        _, *others = inspect.signature(function).parameters.values()
-        own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in others]
-
-        def command(**values: Any) -> None:
-            settings = {each.name: _value(each, values.pop(each.name)) for each in fields}
-            function(configuration(**settings), **values)
-
-        command.__name__, command.__doc__ = function.__name__, function.__doc__
-        parameters = [*map(_parameter, fields), *own]
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    def with_options(command: _Function) -> _Function:
+        own = [each for each in signature(command).parameters.values() if each.kind != Parameter.VAR_KEYWORD]
+        own = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in own]
+        parameters = [*map(parameter, chosen), *own]
+        command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {each.name: each.annotation for each in parameters}
         return command
 
-    return decorate
+    return with_options
 
 
-def _is_list(field: dataclasses.Field) -> bool:
-    return get_origin(field.type) is tuple
+def filled(config: type[_Config], options: Mapping[str, Any]) -> _Config:
+    """
+    The dataclass with what a command got for its options.
+
+    Raises:
+        typer.BadParameter: if there is anything but whole numbers where those are to be, between commas.
+    """
+    kinds = {field.name: field.type for field in fields(config)}  # type: ignore[arg-type]
+    return config(**{name: _from_shell(kinds[name], value) for name, value in options.items()})
 
 
-def _value(field: dataclasses.Field, value: Any) -> Any:
-    if not _is_list(field):
-        return value
-    return integers_in(value) if get_args(field.type)[0] is int else names_in(value)
+def _from_shell(kind: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, str) and get_origin(kind) is tuple:
+        return integers_in(value) if get_args(kind)[0] is int else names_in(value)
+    return value
 
 
-def _parameter(field: dataclasses.Field) -> inspect.Parameter:
-    settings = typer.Option(**field.metadata)
-    kind, default = (str, ",".join(map(str, field.default))) if _is_list(field) else (field.type, field.default)
-    return inspect.Parameter(
-        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, settings]
-    )
+def _option(field: Field, kind: Any, help_text: str) -> Any:
+    name, least = field.name.replace("_", "-"), field.metadata.get("min")
+    if get_origin(kind) is tuple:
+        return typer.Option(f"--{name.removesuffix('s')}", help=help_text)
+    if field.default is False:
+        return typer.Option(f"--{name}", help=help_text)
+    return typer.Option(help=help_text, min=least)
+
+
+def _typer_type(kind: Any) -> Any:
+    """What Typer takes for a field's type: lists for tuples of any length, and texts for one of several texts."""
+    if get_origin(kind) is tuple:
+        return list[get_args(kind)[0]]  # type: ignore[misc]
+    if get_origin(kind) is Literal:
+        return str
+    chosen = [each for each in get_args(kind) if each is not NoneType]
+    if NoneType in get_args(kind) and len(chosen) == 1:
+        return _typer_type(chosen[0]) | None
+    return kind
+
+
+def _descriptions(config: type) -> dict[str, str]:
+    """What a docstring says of each argument, in one line."""
+    section = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\n)*)", cleandoc(config.__doc__ or ""), re.MULTILINE)
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
