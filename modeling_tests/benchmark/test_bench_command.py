@@ -52,6 +52,8 @@ def test_help_names_the_commands_and_options():
         "--json",
     ):
         assert option in options
+    assert "--model" in options
+    assert "--ways" in options
     assert "--peers" not in options
     assert "Sides of the square images, pixels. [default: 256,512,1024]" in options
     assert run("bench").output == run("bench", "--help").output
