@@ -108,7 +108,7 @@ ENCODER_WAYS: Mapping[str, EncoderSubject] = {
             "ours-onnxruntime",
             OnnxEncoder,
             requires=("onnx", "onnxruntime"),
-            extra="export",
+            extra="bench",
             same_weights=True,
             dtypes=(torch.float32,),
         ),
