@@ -3,8 +3,8 @@
 import json
 
 import pytest
-import tables
 
+import tables
 from transformers_fastvlm.benchmark.machine import Machine
 from transformers_fastvlm.benchmark.records import make_record, write_record
 
