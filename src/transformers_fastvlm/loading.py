@@ -16,15 +16,10 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from .checkpoint_files import hub_arguments, hub_file, read_json_object, tensor_headers, weight_files
 from .checkpoint_formats import has_training_form
+from .parts import Part, module_names
 
-# What weights of few bits would cost most where they save least; quantizing it is the user's choice. Full names, as in
-# the VLM and as in the model without head: bitsandbytes matches them from their start, and any list takes the place of
-# its own, which has `lm_head`.
-SPARED_PARTS = {
-    "encoder": ("model.vision_tower", "vision_tower"),
-    "projector": ("model.multi_modal_projector", "multi_modal_projector"),
-    "head": ("lm_head",),
-}
+# What weights of few bits would cost most where they save least; quantizing it is the user's choice.
+SPARED_PARTS: tuple[Part, ...] = ("encoder", "projector", "head")
 # Constants that older versions of transformers stored, and that are computed.
 _HARMLESS = (r"\.rotary_emb\.inv_freq$", r"\.position_ids$", r"\.attn\.(masked_)?bias$")
 _WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")  # as safetensors calls them
@@ -132,8 +127,17 @@ def _spare_parts(given: QuantizationConfigMixin | dict[str, Any]) -> Quantizatio
     config = AutoQuantizationConfig.from_dict(given) if isinstance(given, dict) else copy.deepcopy(given)
     for name in ("llm_int8_skip_modules", "modules_to_not_convert"):  # bitsandbytes' name, and all others'
         if getattr(config, name, ()) is None:
-            setattr(config, name, [module for names in SPARED_PARTS.values() for module in names])
+            setattr(config, name, modules_to_spare())
     return config
+
+
+def modules_to_spare(parts: Iterable[Part] = SPARED_PARTS) -> list[str]:
+    """What a `quantization_config` has to list for these parts to stay in full precision.
+
+    Full names, because bitsandbytes matches them from their start, and the head's among them, because any list takes
+    the place of its own, which has that.
+    """
+    return [name for part in parts for name in module_names(part)]
 
 
 def _keep_4bit_weights_as_stored(model: nn.Module) -> None:

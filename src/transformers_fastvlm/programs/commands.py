@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from .extras import require
+from ..extras import require
 from .mistakes import require_writable
 
 
