@@ -16,7 +16,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
-from ..auto import AutoModelForVision2Seq
+from ..inference import load_model
 from ..programs.mistakes import require_device
 from .machine import Machine, describe_machine
 from .operations import Profile, profile_call
@@ -265,7 +265,7 @@ class TimedModel:
         self.kind, self.paths, self.config = kind, paths, config
         model: Any
         if config.model is not None and (name == OURS or name in WAYS):
-            model = AutoModelForVision2Seq.from_pretrained(config.model, dtype=DTYPES[config.dtype])
+            model = load_model(config.model, dtype=DTYPES[config.dtype])
         else:
             model = kind.build(config.decoder, DTYPES[config.dtype])
         self.model = model.to(config.device).eval()
