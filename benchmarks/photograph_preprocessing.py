@@ -15,9 +15,9 @@ from PIL import Image
 from transformers_fastvlm.benchmark.configurations import OURS
 from transformers_fastvlm.benchmark.synthetic import write_photograph
 from transformers_fastvlm.benchmark.timing import Timing, interleaved_latencies, thread_count
+from transformers_fastvlm.extras import require
 from transformers_fastvlm.image_reading import read_image
 from transformers_fastvlm.processing_fastvlm import image_processor_class_of
-from transformers_fastvlm.programs.extras import require
 
 RESOLUTION = 1024
 WIDTH, HEIGHT = 4000, 3000  # 12 megapixels
@@ -59,7 +59,7 @@ def run_preprocessing_benchmark(
     Raises:
         MissingLibraryError: if torchvision is not installed.
     """
-    require(["torchvision"], "vision")
+    require(["torchvision"], "vision", "Upstream's image processor")
     with thread_count(threads), tempfile.TemporaryDirectory() as folder:
         image = read_image(write_photograph(Path(folder), WIDTH, HEIGHT))
         image.load()

@@ -24,8 +24,8 @@ from publish_settings import (
 )
 from stored_tensors import lossless_dtype, stored_tensors, tensors_of
 from transformers_fastvlm import AutoModelForVision2Seq, FastVLMConfig, FastVLMProcessor, register_upstream
+from transformers_fastvlm.checkpoint_files import hub_file
 from transformers_fastvlm.checkpoint_formats import ORIGINAL_LICENSE
-from transformers_fastvlm.loading import hub_file
 from transformers_fastvlm.quantization import quantization_config
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

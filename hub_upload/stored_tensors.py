@@ -14,8 +14,8 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from transformers_fastvlm import FastVLMConfig, FastVLMForConditionalGeneration
+from transformers_fastvlm.checkpoint_files import weight_files
 from transformers_fastvlm.checkpoint_formats import has_training_form
-from transformers_fastvlm.loading import weight_files
 
 # By their names in safetensors files.
 FLOAT_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

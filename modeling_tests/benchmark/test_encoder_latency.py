@@ -25,8 +25,8 @@ from transformers_fastvlm.benchmark.machine import Machine, describe_machine
 from transformers_fastvlm.benchmark.profiling import Profile, Share, profile_call
 from transformers_fastvlm.benchmark.synthetic import random_model, random_pixels
 from transformers_fastvlm.benchmark.timing import Timing, interleaved_latencies, pairwise_ratio
+from transformers_fastvlm.extras import MissingLibraryError
 from transformers_fastvlm.inference.linear_layers import int8_is_fast
-from transformers_fastvlm.programs.extras import MissingLibraryError
 
 CPU = torch.device("cpu")
 

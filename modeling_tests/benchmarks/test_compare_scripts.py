@@ -18,7 +18,7 @@ from running_scripts import run_script
 from tiny_models import tiny_config, tiny_vision_config, write_tiny_checkpoint
 from transformers_fastvlm.benchmark import encoder_latency
 from transformers_fastvlm.benchmark.vlm_subjects import OUR_VLM, VlmSubject, random_vlm
-from transformers_fastvlm.programs.extras import MissingLibraryError
+from transformers_fastvlm.extras import MissingLibraryError
 
 BENCHMARKS = Path(command_lines.__file__).parent
 QUICK = ("--resolutions", "64", "--dtypes", "float32", "--repetitions", "2", "--warmup", "0")
@@ -67,7 +67,7 @@ def test_a_missing_library_fails_at_once(script, monkeypatch):
     monkeypatch.setitem(vlms, "upstream", replace(vlms["upstream"], requires=("no_such_module",)))
     result = run(script, "--peers", "upstream")
     assert isinstance(result.exception, MissingLibraryError)
-    assert "needs no_such_module" in str(result.exception)
+    assert "upstream needs no_such_module" in str(result.exception)
     assert "pip install 'transformers-fastvlm[dev]'" in str(result.exception)
     assert result.stdout == ""
 

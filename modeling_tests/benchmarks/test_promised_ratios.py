@@ -15,7 +15,7 @@ from transformers_fastvlm.benchmark.machine import Machine
 from transformers_fastvlm.benchmark.profiling import Profile
 from transformers_fastvlm.benchmark.timing import Timing
 from transformers_fastvlm.benchmark.ttft import Stages, TtftBenchmark, TtftPoint
-from transformers_fastvlm.programs.extras import MissingLibraryError
+from transformers_fastvlm.extras import MissingLibraryError
 
 PROFILE = Profile((), 1, 1.0)
 MACHINE = Machine("A processor", ("avx2",), "cpu", 2, {"torch": "2.0"})

@@ -84,7 +84,7 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on benchmarks, through lmms-eval. Several GPUs: accelerate launch -m transformers_fastvlm."""
     from .evaluation import plots, report, runner
-    from .evaluation.answering import ModelOptions
+    from .inference.model_options import ModelOptions
 
     errors = Console(stderr=True)
     options = ModelOptions(

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from ..inference import Part, optimize_for_inference
+from ..extras import require
+from ..inference import optimize_for_inference
 from ..inference.openvino_conversion import FeaturesAlone
-from ..programs.extras import require
+from ..parts import Part
 
 Encoder = Callable[..., Any]  # pixel_values=(images, 3, height, width) → an output with `last_hidden_state`
 
@@ -47,7 +48,7 @@ class EncoderSubject:
         Raises:
             MissingLibraryError: if a module is not installed.
         """
-        require(self.requires, self.extra)
+        require(self.requires, self.extra, self.name)
 
 
 def optimize_for_timing(model: Any, int8: tuple[Part, ...] = ()) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from ..auto import AutoModelForVision2Seq
 from ..configuration_fastvlm import FastVLMConfig
+from ..inference import load_model
 from ..quantization import quantization_config
 from ..training import PARTS, lora_target_modules, parameter_groups, train_only
 from ..training.rows import NO_LOSS
@@ -68,8 +69,7 @@ def build_trainable(config: TrainingBenchmarkConfig, method: str) -> Any:
     folder: Any = config.model
     dtype = getattr(torch, config.dtype)
     quantization = quantization_config("nf4", dtype) if method == "qlora" else None
-    model: Any = AutoModelForVision2Seq.from_pretrained(folder, dtype=dtype, quantization_config=quantization)
-    model = model.to(config.device)
+    model = load_model(folder, quantization=quantization, dtype=dtype, device=config.device)
     if method == "full":
         train_only(model, PARTS)
     else:

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, PretrainedConfig
 
-from ..auto import AutoModelForVision2Seq
 from ..configuration_fastvlm import QWEN2_0_5B, FastVLMConfig
+from ..extras import require
 from ..image_reading import read_image
-from ..inference import Part
+from ..inference import load_model
+from ..parts import Part
 from ..processing_fastvlm import image_processor_class_of
-from ..programs.extras import require
 from .configurations import OURS, TILED_RESOLUTION, TtftBenchmarkConfig
 from .encoder_subjects import optimize_for_timing
 from .synthetic import random_model
@@ -53,7 +53,7 @@ class VlmSubject:
 
     Args:
         name: in tables.
-        build: the model, for the decoder's size, dtype and device that are asked for.
+        build: the model, in eval mode, with the decoder's size, dtype and device that are asked for.
         processor: how its users get images into it, from a resolution.
         resolution: the only one that it runs at; `None` if any.
         tiles: whether it takes an image of `TILED_RESOLUTION`, as tiles.
@@ -74,7 +74,7 @@ class VlmSubject:
         Raises:
             MissingLibraryError: if a module is not installed.
         """
-        require(self.requires, self.extra)
+        require(self.requires, self.extra, self.name)
 
 
 @dataclass
@@ -122,19 +122,20 @@ def our_config(decoder: str) -> FastVLMConfig:
 
 def random_vlm(config_of: Callable[[str], PretrainedConfig], config: TtftBenchmarkConfig) -> Any:
     """A model of `config_of(decoder)` with random weights, the same at every call, in eval mode."""
-    return random_model(config_of(config.decoder), getattr(torch, config.dtype), AutoModelForImageTextToText)
+    model = random_model(config_of(config.decoder), getattr(torch, config.dtype), AutoModelForImageTextToText)
+    return model.to(config.device)
 
 
 def build_ours(config: TtftBenchmarkConfig) -> Any:
     """The checkpoint that is asked for, or random weights."""
     if config.model is None:
         return random_vlm(our_config, config)
-    return AutoModelForVision2Seq.from_pretrained(config.model, dtype=getattr(torch, config.dtype)).eval()
+    return load_model(config.model, dtype=getattr(torch, config.dtype), device=config.device)
 
 
 def build_optimized(config: TtftBenchmarkConfig, int8: tuple[Part, ...] = ()) -> Any:
     """Ours after `optimize_for_inference`: the encoder in OpenVINO, and what is named in int8."""
-    model = build_ours(config).to(config.device)
+    model = build_ours(config)
     optimize_for_timing(model, int8)
     return model
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
-from .extras import require
+from ..extras import require
 from .mistakes import end_with_one_line, require_writable
 
 
