@@ -44,7 +44,7 @@ def with_options_of(
         if commas and get_origin(kind) is tuple:
             kind = str
         information = typer.Argument(help=help_text) if is_argument else _option(field, kind, help_text)
-        annotation = Annotated[_typer_type(kind), information]
+        annotation: Any = Annotated[_typer_type(kind), information]
         return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
     def with_options(command: _Function) -> _Function:
