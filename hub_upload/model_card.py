@@ -176,6 +176,5 @@ def _draw(content: dict[str, Any], folder: Path) -> str | None:
     if find_spec("matplotlib") is None:
         return None
     from transformers_fastvlm.benchmark.plots import draw_stages
-    from transformers_fastvlm.benchmark.report import ttft_benchmark_of
 
-    return draw_stages(ttft_benchmark_of(content), folder / "ttft-stages.png").name
+    return draw_stages(content, folder / "ttft-stages.png").name
