@@ -33,22 +33,12 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForImageTextToText, FastVlmConfig, LlavaOnevisionConfig
 
 from transformers_fastvlm import FastVLMConfig
+from transformers_fastvlm.benchmark.vlm_subjects import text_config
 from transformers_fastvlm.inference import optimize_for_inference
 from transformers_fastvlm.training import lora_target_modules
 
 TEXT_TOKENS = 40
 LLAVA_SIDE = 1152  # nine tiles of 384 and the overview
-QWEN2 = {
-    "model_type": "qwen2",
-    "hidden_size": 896,
-    "intermediate_size": 4864,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 14,
-    "num_key_value_heads": 2,
-    "vocab_size": 151936,
-    "max_position_embeddings": 32768,
-    "tie_word_embeddings": False,
-}
 TINY_QWEN2 = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
 TINY_QWEN2 |= {"vocab_size": 2000}
 TINY_SIGLIP = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -93,7 +83,7 @@ class Bench:
         self.batches = (1, 2) if options.tiny else (1, 8, 64)
         self.new_tokens = 4 if options.tiny else 32
         self.seconds = 0.01 if options.tiny else 0.6  # of one measurement
-        self.text = QWEN2 | (TINY_QWEN2 if options.tiny else {})
+        self.text = text_config("0.5B") | (TINY_QWEN2 if options.tiny else {})
         self.image_token_id = self.text["vocab_size"] - 290  # that of the released checkpoints
         self.models: dict[str, Any] = {}
         self.results: dict[str, Any] = {}
@@ -241,7 +231,7 @@ class Bench:
 
 
 def our_config(bench: Bench) -> Any:
-    vision = {"image_size": bench.side}
+    vision: dict[str, Any] = {"image_size": bench.side}
     if bench.options.tiny:
         vision |= {"depths": list(TINY_SIZE["layers"]), "hidden_sizes": list(TINY_SIZE["embed_dims"])}
     return FastVLMConfig(vision_config=vision, text_config=dict(bench.text), image_token_id=bench.image_token_id)
@@ -425,7 +415,9 @@ def lora(bench: Bench, results: dict[str, Any]) -> None:
 
 def llava_onevision(bench: Bench, results: dict[str, Any]) -> None:
     """LLaVA-OneVision-0.5B's tower over all tiles of one image, and its first token."""
-    vision = {"vision_config": {"model_type": "siglip_vision_model", **TINY_SIGLIP}} if bench.options.tiny else {}
+    vision: dict[str, Any] = {}
+    if bench.options.tiny:
+        vision = {"vision_config": {"model_type": "siglip_vision_model", **TINY_SIGLIP}}
     side = 768 if bench.options.tiny else LLAVA_SIDE
     config: Any = LlavaOnevisionConfig(text_config=dict(bench.text), image_token_index=bench.image_token_id, **vision)
     model = bench.build(config)
@@ -492,7 +484,7 @@ def optimized(bench: Bench, results: dict[str, Any]) -> None:
     """Ours after `optimize_for_inference`, whose first call of each shape compiles."""
     model = bench.model("ours")
     tower = model.model.vision_tower
-    encoder = None if bench.device.type != "cpu" else "eager"
+    encoder: Any = None if bench.device.type != "cpu" else "eager"
     bench.attempt(results, "call", lambda: vars(optimize_for_inference(model, encoder=encoder)))
     for images in bench.batches:
         pixels = bench.pixels(images)

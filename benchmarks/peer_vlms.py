@@ -14,7 +14,7 @@ from peer_encoders import clip_config
 from transformers_fastvlm.benchmark.vlm_subjects import ImageProcessor, VlmSubject, our_config, random_vlm, text_config
 
 
-def _with_decoder(kind: type[PretrainedConfig], decoder: str, **settings: Any) -> PretrainedConfig:
+def _with_decoder(kind: Any, decoder: str, **settings: Any) -> PretrainedConfig:
     image_token = our_config(decoder).image_token_id
     return kind(text_config=text_config(decoder), image_token_index=image_token, **settings)
 

@@ -28,12 +28,13 @@ from transformers_fastvlm.benchmark.configurations import OURS, EncoderBenchmark
 from transformers_fastvlm.benchmark.encoder_latency import EncoderBenchmark, run_encoder_benchmark
 from transformers_fastvlm.benchmark.machine import Machine
 from transformers_fastvlm.benchmark.records import make_record, write_record
-from transformers_fastvlm.benchmark.report import markdown_table, print_record
+from transformers_fastvlm.benchmark.report import print_record
 from transformers_fastvlm.benchmark.synthetic import random_model, random_pixels
 from transformers_fastvlm.benchmark.timing import in_fresh_process, pairwise_ratio, thread_count
 from transformers_fastvlm.benchmark.ttft import TtftBenchmark, run_ttft_benchmark
 from transformers_fastvlm.inference import optimize_for_inference
 from transformers_fastvlm.programs.commands import console, prepare_outputs
+from transformers_fastvlm.programs.tables import markdown_table
 
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="PyTorch's choice")]
 

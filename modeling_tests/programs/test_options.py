@@ -20,11 +20,13 @@ class Source:
             on disk.
         kind: What it is.
         quick: Do it quickly.
+        checked: Look at it first.
     """
 
     path: str = field(metadata={"option": "--source"})
     kind: Literal["large", "small"] = "small"
     quick: bool = False
+    checked: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,23 @@ def test_defaults_are_the_dataclasses():
 
 def test_every_option_reaches_its_dataclass():
     (settings,), _ = run(
-        *("--source", "here", "--kind", "large", "--quick", "--sizes", "3, 4", "--names", "a,b", "--count", "5"),
+        *(
+            "--source",
+            "here",
+            "--kind",
+            "large",
+            "--quick",
+            "--no-checked",
+            "--sizes",
+            "3, 4",
+            "--names",
+            "a,b",
+            "--count",
+            "5",
+        ),
         *("--limit", "0.5", "--loud"),
     )
-    source = Source("here", "large", True)
+    source = Source("here", "large", True, False)
     assert settings == Settings(source, (3, 4), ("a", "b"), 5, 0.5, "me, True")
 
 
@@ -87,7 +102,7 @@ def test_help_is_what_the_docstrings_say():
     _, done = run("--help")
     for text in ("Where it is, on disk.", "How large. [default is two sizes]", "[default: 1,2]", "Do it quickly."):
         assert text in done.output
-    for option in ("--source ", "--quick ", "--made-by", "--no-quick"):
+    for option in ("--source ", "--quick ", "--made-by", "--no-quick", "--no-checked "):
         assert (option in done.output) == option.endswith(" ")
 
 

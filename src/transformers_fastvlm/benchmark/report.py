@@ -5,10 +5,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ..programs.tables import markdown_table
 from .configurations import OURS
 from .profiling import Profile, Share
 from .ttft import STAGE_NAMES
@@ -32,16 +32,6 @@ def machine_lines(machine: dict[str, Any]) -> list[str]:
     flags = f" ({', '.join(machine['cpu_flags'])})" if machine["cpu_flags"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return [f"{machine['cpu']}{flags}, {machine['threads']} threads, device {machine['device']}", versions]
-
-
-def markdown_table(texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
-    """An empty table with a column for each name, texts to the left, numbers to the right."""
-    table = Table(box=box.MARKDOWN)
-    for name in texts:
-        table.add_column(name, overflow="fold")
-    for name in numbers:
-        table.add_column(name, justify="right", overflow="fold")
-    return table
 
 
 def milliseconds(median: float, spread: float) -> str:

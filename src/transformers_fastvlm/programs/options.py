@@ -45,7 +45,7 @@ def with_options_of(
         if commas and get_origin(kind) is tuple:
             kind = str
         information = typer.Argument(help=help_text) if is_argument else _option(field, kind, help_text)
-        annotation = Annotated[_typer_type(kind), information]  # type: ignore[valid-type]
+        annotation: Any = Annotated[_typer_type(kind), information]
         return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
     def with_options(command: _Function) -> _Function:
@@ -84,10 +84,15 @@ def _from_shell(kind: Any, value: Any) -> Any:
 
 
 def _option(field: Field, kind: Any, help_text: str) -> Any:
-    usual, least = f"--{field.name.replace('_', '-')}", field.metadata.get("min")
-    if get_origin(kind) is tuple:
-        usual = usual.removesuffix("s")
-    return typer.Option(field.metadata.get("option", usual), help=help_text, min=least)
+    name = f"--{field.name.replace('_', '-')}"
+    names: tuple[str, ...] = ()  # Typer's own, with which a switch can be turned off, too
+    if "option" in field.metadata:
+        names = (field.metadata["option"],)
+    elif get_origin(kind) is tuple:
+        names = (name.removesuffix("s"),)
+    elif field.default is False:
+        names = (name,)
+    return typer.Option(*names, help=help_text, min=field.metadata.get("min"))
 
 
 def _typer_type(kind: Any) -> Any:
