@@ -10,11 +10,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..extras import require
+from ..extras import installed_versions, require
 from ..programs.files import write_text
 from .configuration import EvaluationConfig
 from .images import blank_for_unreadable, pil_as_it_was
@@ -90,7 +89,7 @@ def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
         "model": config.model.pretrained,
         "command": config.command,
         "date": datetime.now(timezone.utc).date().isoformat(),
-        "versions": _versions(),
+        "versions": installed_versions(_LIBRARIES),
         "settings": _settings(config, model),
         "results": rows,
     }
@@ -273,16 +272,6 @@ def _settings(config: EvaluationConfig, model: Any) -> dict[str, Any]:
         "device": model.device.type,
         "ttft_ms": model.ttft_ms and round(model.ttft_ms, 1),
     }
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 __all__ = ["EvaluationError", "load_tasks", "run_evaluation"]
