@@ -101,12 +101,14 @@ class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
         return list(self.rescale_and_normalize(batch, do_rescale, rescale_factor, do_normalize, image_mean, image_std))
 
     def _resize_to(self, image: torch.Tensor, height: int, width: int, resample: Any) -> torch.Tensor:
+        """The image resized, one axis after the other: rounded and clipped to 8 bits between, as Pillow does it."""
         old_height, old_width = image.shape[-2:]
-        if (old_height, old_width) == (height, width):
-            return image
-        if resizes_columns_first(old_height, old_width, height, width):  # torchvision begins with the rows
-            image = self.resize(image, SizeDict(height=height, width=old_width), resample)
-        return self.resize(image, SizeDict(height=height, width=width), resample)
+        columns_first = resizes_columns_first(old_height, old_width, height, width)
+        between = (height, old_width) if columns_first else (old_height, width)
+        for size in (between, (height, width)):
+            if image.shape[-2:] != size:
+                image = self.resize(image, SizeDict(height=size[0], width=size[1]), resample)
+        return image
 
     def _resize_shortest(self, image: torch.Tensor, side: int, resample: Any) -> torch.Tensor:
         height, width = get_resize_output_image_size(
