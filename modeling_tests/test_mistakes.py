@@ -323,7 +323,10 @@ finally:
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bench", "encoder", "--help"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["bench", "encoder", "--help"], ["evaluate", "--help"], ["report", "--help"], []],
+)
 def test_help_and_version_import_nothing_heavy_and_warn_of_nothing(arguments):
     done = run_process("-c", LIGHT, *arguments, PYTHONPATH=os.pathsep.join(sys.path))
     assert done.returncode == 0, done.stderr

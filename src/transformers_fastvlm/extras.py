@@ -1,8 +1,9 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""What to install for what: the libraries beyond the core, and the extras of this package that bring them."""
+"""What to install for what: libraries beyond the core, the extras of this package that bring them, what is there."""
 
 from collections.abc import Iterable
+from importlib import metadata
 from importlib.util import find_spec
 
 
@@ -30,3 +31,14 @@ def require(modules: Iterable[str], extra: str, what: str = "This") -> None:
             f"{what} needs {' and '.join(missing)}, which is not installed: "
             f"pip install 'transformers-fastvlm[{extra}]'"
         )
+
+
+def installed_versions(distributions: Iterable[str]) -> dict[str, str]:
+    """The versions of those that are installed, by the names that pip knows them by."""
+    versions = {}
+    for name in distributions:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

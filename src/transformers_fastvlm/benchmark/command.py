@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fastvlm bench`. Nothing that takes time is imported before it runs, so that help comes at once."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..programs.commands import command_line
 from ..programs.options import filled, with_options_of
 from .configurations import EncoderBenchmarkConfig, TrainingBenchmarkConfig, TtftBenchmarkConfig
 
@@ -25,17 +24,13 @@ def main(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-def _command() -> str:
-    return shlex.join(["fastvlm", *sys.argv[1:]])
-
-
 @bench.command()
 @with_options_of(EncoderBenchmarkConfig, commas=True)
 def encoder(json_path: JsonOption = None, pictures: PicturesOption = None, **options: Any) -> None:
     """Latency of the vision encoder, and of the same in other runtimes, taking turns in one process."""
     from .kinds import ENCODER
 
-    ENCODER.measure(filled(EncoderBenchmarkConfig, options), _command(), json_path, pictures)
+    ENCODER.measure(filled(EncoderBenchmarkConfig, options), command_line(), json_path, pictures)
 
 
 @bench.command()
@@ -44,7 +39,7 @@ def ttft(json_path: JsonOption = None, pictures: PicturesOption = None, **option
     """Time from image file to first token, stage by stage, each way in a process of its own."""
     from .kinds import TTFT
 
-    TTFT.measure(filled(TtftBenchmarkConfig, options), _command(), json_path, pictures)
+    TTFT.measure(filled(TtftBenchmarkConfig, options), command_line(), json_path, pictures)
 
 
 @bench.command()
@@ -53,4 +48,4 @@ def train(json_path: JsonOption = None, **options: Any) -> None:
     """Peak memory and speed of fine-tuning, each method in a process of its own."""
     from .kinds import TRAIN
 
-    TRAIN.measure(filled(TrainingBenchmarkConfig, options), _command(), json_path)
+    TRAIN.measure(filled(TrainingBenchmarkConfig, options), command_line(), json_path)

@@ -8,16 +8,14 @@ import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..extras import require
-from ..inference.model_options import ModelOptions
+from ..extras import installed_versions, require
 from ..programs.files import write_text
-from ..programs.mistakes import require_device
+from .configuration import EvaluationConfig
 from .images import blank_for_unreadable, pil_as_it_was
 from .known_tasks import KNOWN_TASKS, METRIC_NAMES, OWN_TASKS
 
@@ -37,54 +35,6 @@ _LIBRARIES = (
 
 class EvaluationError(ValueError):
     """A task, its data or the model is not there."""
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """
-    One evaluation.
-
-    Args:
-        model: how the checkpoint is loaded.
-        tasks: names of tasks, groups or tags of lmms-eval, or of this package's own.
-        batch_size: prompts per call.
-        limit: documents per task, from the first on; all by default.
-        device: by default the process's GPU, or the CPU.
-        output: where `results.json` goes; beside it go the answers, from which an interrupted run goes on, and the
-            samples.
-        include_path: a folder with more task definitions (YAML), as of lmms-eval's option of that name.
-        command: what the results say they were made with.
-
-    Raises:
-        ValueError: if nothing is to be done, a number is too small, or the device or the folder is not there.
-    """
-
-    model: ModelOptions
-    tasks: tuple[str, ...]
-    batch_size: int = 1
-    limit: int | None = None
-    device: str | None = None
-    output: Path = Path("results.json")
-    include_path: Path | None = None
-    command: str = ""
-
-    def __post_init__(self):
-        if not self.tasks:
-            raise ValueError("Name at least one task.")
-        if self.batch_size < 1 or (self.limit is not None and self.limit < 1):
-            raise ValueError("`batch_size` and `limit` must be at least 1.")
-        if self.device is not None:
-            require_device(self.device)
-        if self.include_path is not None and not self.include_path.is_dir():
-            raise ValueError(f"There is no folder {self.include_path} with task definitions.")
-
-    @property
-    def answers_path(self) -> Path:
-        return self.output.with_suffix(".answers.jsonl")
-
-    @property
-    def samples_path(self) -> Path:
-        return self.output.with_suffix(".samples.jsonl")
 
 
 def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
@@ -139,7 +89,7 @@ def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
         "model": config.model.pretrained,
         "command": config.command,
         "date": datetime.now(timezone.utc).date().isoformat(),
-        "versions": _versions(),
+        "versions": installed_versions(_LIBRARIES),
         "settings": _settings(config, model),
         "results": rows,
     }
@@ -324,14 +274,4 @@ def _settings(config: EvaluationConfig, model: Any) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-__all__ = ["EvaluationConfig", "EvaluationError", "load_tasks", "run_evaluation"]
+__all__ = ["EvaluationError", "load_tasks", "run_evaluation"]

@@ -61,8 +61,8 @@ def optimize_for_inference(
             FastViTHD, which later processes find. The first image of a resolution then costs some seconds: it is
             compiled, and an example of that resolution is compared with PyTorch's features. Where they are further
             apart than the dtype explains, PyTorch goes on to encode images of that resolution, and a warning says so.
-            `"compile"` is `torch.compile`, on GPUs with CUDA graphs; its first image of each shape costs up to a
-            minute, less where PyTorch's own cache has it. `"eager"` leaves it as it is.
+            `"compile"` is `torch.compile`; its first image of each shape costs up to a minute, less where PyTorch's
+            own cache has it. `"eager"` leaves it as it is.
             By default `"compile"` on GPUs, `"openvino"` on CPUs where it is installed and computes in the encoder's
             dtype, else `"eager"`.
         int8: parts that compute in 8-bit integers, which changes numbers: `"encoder"` (OpenVINO, calibrated by NNCF)
@@ -101,7 +101,7 @@ def optimize_for_inference(
         was_cached = tower.runtime.was_cached
     elif encoder == "compile":
         tower.runtime = None
-        tower.compile(mode="reduce-overhead" if device.type == "cuda" else None)
+        tower.compile()  # not with CUDA graphs: their outputs are overwritten by the next call, threads fail
     if tower is not model and device.type == "cpu":
         optimize_decoder(model, int8="decoder" in int8)
     return Optimization(encoder, tuple(int8), time.perf_counter() - start, was_cached)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands of all capabilities share: how they end, lists in options, where results go, pictures."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,11 @@ def end_after(run: Callable[[], Any], program: str) -> NoReturn:
             sys.exit(getattr(error, "exit_code", 2))
         end_with_one_line(error, program)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def command_line() -> str:
+    """What was typed into the shell."""
+    return shlex.join(["fastvlm", *sys.argv[1:]])
 
 
 def names_in(text: str) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ def with_options_of(
 
     A field of several values is an option in the singular, which may be repeated, and one that is false by default a
     switch. Help is what the `Args:` of the dataclass's docstring say. A field's metadata may have `"min"`, the least
-    number that the option takes, and `"option": False`, where there is to be none.
+    number that the option takes, and `"option"`, its name where it is not the field's, `False` where there is to be
+    none. Those of several dataclasses can be given, one around the other.
 
     Args:
         argument: the field that is given by its position.
@@ -58,15 +59,20 @@ def with_options_of(
     return with_options
 
 
-def filled(config: type[_Config], options: Mapping[str, Any]) -> _Config:
+def filled(config: type[_Config], options: Mapping[str, Any], **others: Any) -> _Config:
     """
     The dataclass with what a command got for its options.
+
+    Args:
+        options: by name; may have those of other dataclasses, too.
+        **others: values of fields that are no options.
 
     Raises:
         typer.BadParameter: if there is anything but whole numbers where those are to be, between commas.
     """
     kinds = {field.name: field.type for field in fields(config)}  # type: ignore[arg-type]
-    return config(**{name: _from_shell(kinds[name], value) for name, value in options.items()})
+    given = {name: _from_shell(kinds[name], value) for name, value in options.items() if name in kinds}
+    return config(**given, **others)
 
 
 def _from_shell(kind: Any, value: Any) -> Any:
@@ -78,12 +84,15 @@ def _from_shell(kind: Any, value: Any) -> Any:
 
 
 def _option(field: Field, kind: Any, help_text: str) -> Any:
-    name, least = field.name.replace("_", "-"), field.metadata.get("min")
-    if get_origin(kind) is tuple:
-        return typer.Option(f"--{name.removesuffix('s')}", help=help_text)
-    if field.default is False:
-        return typer.Option(f"--{name}", help=help_text)
-    return typer.Option(help=help_text, min=least)
+    name = f"--{field.name.replace('_', '-')}"
+    names: tuple[str, ...] = ()  # Typer's own, with which a switch can be turned off, too
+    if "option" in field.metadata:
+        names = (field.metadata["option"],)
+    elif get_origin(kind) is tuple:
+        names = (name.removesuffix("s"),)
+    elif field.default is False:
+        names = (name,)
+    return typer.Option(*names, help=help_text, min=field.metadata.get("min"))
 
 
 def _typer_type(kind: Any) -> Any:
