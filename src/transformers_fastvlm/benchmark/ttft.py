@@ -198,7 +198,7 @@ class TimedModel:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self.subject, self.paths, self.config = subject, paths, config
-        self.model = subject.build(config)
+        self.model = subject.build(config).to(config.device)
 
     def see(self, resolution: int) -> int:
         """Take images of that resolution from now on.

@@ -53,7 +53,7 @@ class VlmSubject:
 
     Args:
         name: in tables.
-        build: the model, in eval mode, with the decoder's size, dtype and device that are asked for.
+        build: the model, in eval mode, with the decoder's size and dtype that are asked for, on any device.
         processor: how its users get images into it, from a resolution.
         resolution: the only one that it runs at; `None` if any.
         tiles: whether it takes an image of `TILED_RESOLUTION`, as tiles.
@@ -122,8 +122,7 @@ def our_config(decoder: str) -> FastVLMConfig:
 
 def random_vlm(config_of: Callable[[str], PretrainedConfig], config: TtftBenchmarkConfig) -> Any:
     """A model of `config_of(decoder)` with random weights, the same at every call, in eval mode."""
-    model = random_model(config_of(config.decoder), getattr(torch, config.dtype), AutoModelForImageTextToText)
-    return model.to(config.device)
+    return random_model(config_of(config.decoder), getattr(torch, config.dtype), AutoModelForImageTextToText)
 
 
 def build_ours(config: TtftBenchmarkConfig) -> Any:
@@ -135,7 +134,7 @@ def build_ours(config: TtftBenchmarkConfig) -> Any:
 
 def build_optimized(config: TtftBenchmarkConfig, int8: tuple[Part, ...] = ()) -> Any:
     """Ours after `optimize_for_inference`: the encoder in OpenVINO, and what is named in int8."""
-    model = build_ours(config)
+    model = build_ours(config).to(config.device)
     optimize_for_timing(model, int8)
     return model
 
