@@ -12,7 +12,6 @@ say so in it. `--tiny` tries it out on any machine.
 
 import argparse
 import json
-import platform
 import signal
 import statistics
 import sys
@@ -23,7 +22,6 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForImageTextToText, FastVlmConfig, LlavaOnevisionConfig
 
 from transformers_fastvlm import FastVLMConfig
+from transformers_fastvlm.benchmark.machine import LIBRARIES, describe_machine
 from transformers_fastvlm.benchmark.vlm_subjects import text_config
 from transformers_fastvlm.inference import optimize_for_inference
 from transformers_fastvlm.training import lora_target_modules
@@ -246,17 +245,10 @@ def upstream_config(bench: Bench) -> Any:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    versions = {"python": platform.python_version()}
-    for package in ("torch", "transformers", "triton", "timm", "peft", "transformers-fastvlm"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    described: dict[str, Any] = {"device": str(device), "versions": versions}
+    described = {**vars(describe_machine(device, (*LIBRARIES, "triton", "timm", "peft")))}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         described |= {
-            "device": properties.name,
             "memory_GiB": round(properties.total_memory / 2**30, 1),
             "multiprocessors": properties.multi_processor_count,
             "cuda": torch.version.cuda,
