@@ -18,7 +18,6 @@ from torch.utils import deterministic
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(HERE.parent / "hub_upload"))
 
 GOLDEN = HERE / "golden"
 ORIGIN_OF_GOLDEN = HERE.parent.parent / "shared" / "golden"
@@ -87,7 +86,7 @@ def nan_in_uninitialized_memory():
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A Hub on this machine that this process's clients talk to, as Alice, who may also write to `acme`."""
-    from hub_upload.loopback_hub import LoopbackHub, User, patched_client
+    from publishing.loopback_hub import LoopbackHub, User, patched_client
 
     users = {
         "hf_alice": User("alice", orgs={"acme": "write", "readers": "read"}),

@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from .publishing.command import publish_command
+
 
 class OneLineErrors(TyperGroup):
     """Ends in one line on stderr, with exit code 2, where arguments or what they name are wrong."""
@@ -49,6 +51,7 @@ app = typer.Typer(
 )
 bench = typer.Typer(help="Time FastVLM beside other ways to run it.", invoke_without_command=True)
 app.add_typer(bench, name="bench")
+app.command("publish")(publish_command)
 
 
 @app.callback()
