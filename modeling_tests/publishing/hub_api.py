@@ -40,8 +40,18 @@ class RepositoryEndpoints(Endpoints):
 
     @route("POST", "/api/validate-yaml")
     def validate_yaml(self, request: Request) -> Response:
-        found = card_answer(request.json()["content"])
+        found = card_answer(request.json()["content"], self.lists)
         return answer(found, 400 if found["errors"] else 200)
+
+    @route("GET", "/api/models-tags-by-type")
+    def tags_by_type(self, request: Request) -> Response:
+        kinds = {"license": ("license:", self.lists.licenses), "pipeline_tag": ("", self.lists.pipeline_tags)}
+        return answer(
+            {
+                kind: [{"id": f"{prefix}{name}", "label": name, "type": kind} for name in sorted(names)]
+                for kind, (prefix, names) in kinds.items()
+            }
+        )
 
     @route("POST", "/api/repos/create")
     def create_repository(self, request: Request) -> Response:

@@ -9,6 +9,7 @@ import json
 from publishing.hub_repositories import Commit, HubError, RepoFile, Repository, check_path
 from publishing.hub_storage import BlobStore, git_oid, lfs_pointer
 from transformers_fastvlm.publishing.card_rules import card_answer
+from transformers_fastvlm.publishing.hub_lists import HubLists
 
 
 def regular_file(store: BlobStore, content: bytes) -> RepoFile:
@@ -36,11 +37,14 @@ def parse_commit(body: bytes) -> tuple[dict, list[tuple[str, dict]]]:
 class TreeEdit:
     """The tree of a commit to be: nothing of it is visible before all of its operations have been accepted."""
 
-    def __init__(self, repository: Repository, store: BlobStore, parent: Commit, regular_limit: int) -> None:
+    def __init__(
+        self, repository: Repository, store: BlobStore, parent: Commit, regular_limit: int, lists: HubLists
+    ) -> None:
         self.repository = repository
         self.store = store
         self.files = dict(parent.files)
         self.regular_limit = regular_limit
+        self.lists = lists
         self.actions = {
             "file": self.add_regular,
             "lfsFile": self.add_lfs,
@@ -63,7 +67,7 @@ class TreeEdit:
         if len(content) > self.regular_limit:
             raise HubError(400, f"Your push was rejected because {path} is too large to be a regular file: use LFS")
         if path == "README.md":
-            errors = card_answer(content.decode())["errors"]
+            errors = card_answer(content.decode(), self.lists)["errors"]
             if errors:
                 raise HubError(400, errors[0]["message"], body={"errors": errors})
         self.files[path] = regular_file(self.store, content)

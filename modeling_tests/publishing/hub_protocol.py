@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from publishing.hub_repositories import HubError, Repository, User
 from publishing.hub_storage import BlobStore
+from transformers_fastvlm.publishing.hub_lists import BUNDLED
 
 API = r"/api/(?P<kind>models|datasets|spaces)/(?P<repo>[^/]+/[^/]+)"
 WEB = r"/((?P<kind>datasets|spaces)/)?(?P<repo>[^/]+/[^/]+)"
@@ -103,6 +104,7 @@ class Endpoints:
         self.lfs_threshold = lfs_threshold
         self.part_size = part_size
         self.repositories: dict[tuple[str, str], Repository] = {}
+        self.lists = BUNDLED
 
     def handle(self, request: Request) -> Response:
         try:

@@ -122,7 +122,7 @@ class HubApi(RepositoryEndpoints):
             raise HubError(412, "A commit has happened since. Please refresh and try again.")
         if ref is None:
             raise HubError(400, f"Cannot commit to {revision}: it is not a branch")
-        files = TreeEdit(repository, self.store, parent, self.lfs_threshold).apply(operations)
+        files = TreeEdit(repository, self.store, parent, self.lfs_threshold, self.lists).apply(operations)
         prefix = "" if kind == "models" else f"{kind}/"
         title, author, pull_url = header["summary"], request.user.name, None
         if as_pull_request:

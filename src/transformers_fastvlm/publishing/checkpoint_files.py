@@ -9,7 +9,6 @@ from pathlib import Path
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     HTTPError,
     LocalEntryNotFoundError,
@@ -98,20 +97,14 @@ def find_files(location: str, what: str = "") -> CheckpointFiles:
 
 
 def _find_on_hub(repo_id: str) -> CheckpointFiles:
+    fetched = snapshot_download(repo_id, allow_patterns=list(_SMALL_FILES), ignore_patterns=list(_IN_FOLDERS))
+    folder, revision = Path(fetched), Path(fetched).name
     try:
-        info = HfApi().model_info(repo_id)
-    except HfHubHTTPError:
-        raise
+        listed = HfApi().list_repo_files(repo_id, revision=revision)
+        names = frozenset(name for name in listed if "/" not in name)
     except (HTTPError, OSError):
-        folder = Path(snapshot_download(repo_id, local_files_only=True, allow_patterns=[]))
-        return CheckpointFiles(repo_id, folder, _names_in(folder), folder.name)
-    folder = Path(
-        snapshot_download(
-            repo_id, revision=info.sha, allow_patterns=list(_SMALL_FILES), ignore_patterns=list(_IN_FOLDERS)
-        )
-    )
-    names = (file.rfilename for file in info.siblings or [])
-    return CheckpointFiles(repo_id, folder, frozenset(name for name in names if "/" not in name), info.sha)
+        names = _names_in(folder)
+    return CheckpointFiles(repo_id, folder, names, revision)
 
 
 def _names_in(folder: Path) -> frozenset[str]:

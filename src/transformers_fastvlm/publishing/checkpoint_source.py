@@ -121,11 +121,10 @@ def resolve_source(settings: PublishSettings) -> CheckpointSource:
             base = adapter_config["base_model_name_or_path"]
             model, adapter = find_files(base, f", the base of the adapter {given.location},"), given
             _require_safetensors(adapter, (ADAPTER_WEIGHTS,))
-        layout = _format_of(model)
-        _require_safetensors(model, _MODEL_WEIGHTS)
+        file_format = _require_fastvlm(model)
         config = AutoConfig.from_pretrained(model.folder)
         metadata = _metadata(model) | _metadata(given)
-        source = CheckpointSource(model, adapter, layout, config, adapter_config, metadata)
+        source = CheckpointSource(model, adapter, file_format, config, adapter_config, metadata)
         _require_whole_files(source)
         _require_publishable(source, settings)
         return source
@@ -161,10 +160,12 @@ def _require_safetensors(files: CheckpointFiles, names: tuple[str, ...]) -> None
     )
 
 
-def _format_of(model: CheckpointFiles) -> str:
+def _require_fastvlm(model: CheckpointFiles) -> str:
+    """The format of its files."""
     config = model.find("config.json")
     if config is None:
         raise PublishError(f"{model.location} cannot be loaded: there is no config.json in it.")
+    _require_safetensors(model, _MODEL_WEIGHTS)
     model_type = read_object(config).get("model_type")
     if model_type not in _FORMATS:
         raise PublishError(f"{model.location} is no FastVLM: its `model_type` is {model_type!r}.")

@@ -10,30 +10,34 @@ import ast
 from importlib.metadata import version
 from pathlib import Path
 
-import transformers_fastvlm
-
+from .. import (
+    FastViTHDBackbone,
+    FastViTHDConfig,
+    FastViTHDModel,
+    FastVLMConfig,
+    FastVLMForConditionalGeneration,
+    FastVLMImageProcessor,
+    FastVLMImageProcessorPil,
+    FastVLMModel,
+    FastVLMProcessor,
+)
 from .folder_files import read_object, write_json
 
-_PACKAGE = Path(transformers_fastvlm.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _MODEL_CLASSES = {
-    "AutoConfig": "configuration_fastvlm.FastVLMConfig",
-    "AutoModel": "modeling_fastvlm.FastVLMModel",
-    "AutoModelForCausalLM": "modeling_fastvlm.FastVLMForConditionalGeneration",
-    "AutoModelForImageTextToText": "modeling_fastvlm.FastVLMForConditionalGeneration",
+    "AutoConfig": FastVLMConfig,
+    "AutoModel": FastVLMModel,
+    "AutoModelForCausalLM": FastVLMForConditionalGeneration,
+    "AutoModelForImageTextToText": FastVLMForConditionalGeneration,
 }
 _ENCODER_CLASSES = {
-    "AutoBackbone": "modeling_fastvithd.FastViTHDBackbone",
-    "AutoConfig": "configuration_fastvlm.FastViTHDConfig",
-    "AutoModel": "modeling_fastvithd.FastViTHDModel",
+    "AutoBackbone": FastViTHDBackbone,
+    "AutoConfig": FastViTHDConfig,
+    "AutoModel": FastViTHDModel,
 }
-_PROCESSOR_CLASSES = {"AutoProcessor": "processing_fastvlm.FastVLMProcessor"}
+_PROCESSOR_CLASSES = {"AutoProcessor": FastVLMProcessor}
 # Without torchvision, and with it. transformers takes a dict as well, but not out of a repository on the Hub.
-_IMAGE_PROCESSOR_CLASSES = {
-    "AutoImageProcessor": [
-        "image_processing_pil_fastvlm.FastVLMImageProcessorPil",
-        "image_processing_fastvlm.FastVLMImageProcessor",
-    ]
-}
+_IMAGE_PROCESSOR_CLASSES = (FastVLMImageProcessorPil, FastVLMImageProcessor)
 
 
 def write_remote_code(folder: Path) -> list[Path]:
@@ -43,14 +47,27 @@ def write_remote_code(folder: Path) -> list[Path]:
     Returns:
         the code files.
     """
-    names = {reference.partition(".")[0] for reference in (*_MODEL_CLASSES.values(), *_ENCODER_CLASSES.values())}
-    names |= {"processing_fastvlm"}
+    tables = (_MODEL_CLASSES, _ENCODER_CLASSES, _PROCESSOR_CLASSES)
+    classes = {*_IMAGE_PROCESSOR_CLASSES, *(each for table in tables for each in table.values())}
     files = []
-    for name in sorted(_with_imports(names)):
+    for name in sorted(_with_imports({_module_of(each) for each in classes})):
         files.append(folder / f"{name}.py")
         files[-1].write_text(_generated(name), encoding="utf-8")
     _point_to_code(folder)
     return files
+
+
+def _module_of(each: type) -> str:
+    return each.__module__.rpartition(".")[2]
+
+
+def _reference(each: type) -> str:
+    """A class as transformers looks for it in a repository."""
+    return f"{_module_of(each)}.{each.__name__}"
+
+
+def _entries(classes: dict[str, type]) -> dict[str, str]:
+    return {auto_class: _reference(each) for auto_class, each in classes.items()}
 
 
 def _with_imports(names: set[str]) -> set[str]:
@@ -75,11 +92,13 @@ def _generated(name: str) -> str:
 
 def _point_to_code(folder: Path) -> None:
     config = read_object(folder / "config.json")
-    config["auto_map"] = _MODEL_CLASSES
+    config["auto_map"] = _entries(_MODEL_CLASSES)
     # So that `AutoModel.from_pretrained(repo, config=config.vision_config)` is the encoder alone.
-    config["vision_config"]["auto_map"] = _ENCODER_CLASSES
+    config["vision_config"]["auto_map"] = _entries(_ENCODER_CLASSES)
     write_json(folder / "config.json", config)
     processor = read_object(folder / "processor_config.json")
-    processor["auto_map"] = _PROCESSOR_CLASSES
-    processor["image_processor"]["auto_map"] = _IMAGE_PROCESSOR_CLASSES
+    processor["auto_map"] = _entries(_PROCESSOR_CLASSES)
+    processor["image_processor"]["auto_map"] = {
+        "AutoImageProcessor": [_reference(each) for each in _IMAGE_PROCESSOR_CLASSES]
+    }
     write_json(folder / "processor_config.json", processor)
