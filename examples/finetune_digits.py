@@ -23,7 +23,7 @@ from transformers import AutoProcessor
 from tiny_reader_data import READING_QUESTION, TRAINING_FONTS, Renderer, find_fonts, find_photographs
 from transformers_fastvlm import AutoModelForVision2Seq
 from transformers_fastvlm.evaluation import load_metric
-from transformers_fastvlm.programs.extras import require
+from transformers_fastvlm.extras import require
 from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line
 from transformers_fastvlm.quantization import quantization_config
 

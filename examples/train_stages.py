@@ -21,7 +21,7 @@ import torch
 from transformers import AutoProcessor, HfArgumentParser, Trainer, TrainingArguments, set_seed
 
 from transformers_fastvlm import AutoModelForVision2Seq
-from transformers_fastvlm.programs.extras import require
+from transformers_fastvlm.extras import require
 from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
 from transformers_fastvlm.training import (
     STAGES,

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from running_scripts import ENVIRONMENT
+from transformers_fastvlm import extras
 from transformers_fastvlm.cli import app
 from transformers_fastvlm.evaluation import comparison
-from transformers_fastvlm.programs import extras
 from transformers_fastvlm.programs.mistakes import (
     TRACEBACK,
     at_least,
@@ -51,7 +51,7 @@ def import_missing_module():
 
 
 def import_missing_name():
-    from transformers_fastvlm.programs.extras import no_such_name  # noqa: F401
+    from transformers_fastvlm.extras import no_such_name  # noqa: F401
 
 
 def unpack_too_many():
@@ -323,7 +323,9 @@ finally:
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bench", "encoder", "--help"], []])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["bench", "encoder", "--help"], ["publish", "--help"], []]
+)
 def test_help_and_version_import_nothing_heavy_and_warn_of_nothing(arguments):
     done = run_process("-c", LIGHT, *arguments, PYTHONPATH=os.pathsep.join(sys.path))
     assert done.returncode == 0, done.stderr

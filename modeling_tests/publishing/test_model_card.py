@@ -20,13 +20,13 @@ from tiny_models import adapter_for
 from transformers_fastvlm import FastVLMConfig
 from transformers_fastvlm.publishing.card_material import public_command, read_card_material, without_paths
 from transformers_fastvlm.publishing.card_rules import card_errors
-from transformers_fastvlm.publishing.checkpoint_files import find_files
 from transformers_fastvlm.publishing.checkpoint_source import CheckpointSource
 from transformers_fastvlm.publishing.errors import PublishError
 from transformers_fastvlm.publishing.licences import Licence
 from transformers_fastvlm.publishing.model_card import write_model_card
 from transformers_fastvlm.publishing.publication import publish
 from transformers_fastvlm.publishing.publish_settings import PublishSettings
+from transformers_fastvlm.publishing.source_files import find_files
 
 BUNDLED = Path(__file__).parents[2] / "checkpoints" / "tiny-reader"
 REPO = "acme/reader"

@@ -15,7 +15,7 @@ from transformers.image_utils import ChannelDimension, PILImageResampling, SizeD
 from transformers.processing_utils import Unpack
 from transformers.utils import requires_backends
 
-from .image_processing_base import (
+from .image_processing_common_fastvlm import (
     FastVLMImageProcessorKwargs,
     FastVLMImageProcessorMixin,
     fit_within,

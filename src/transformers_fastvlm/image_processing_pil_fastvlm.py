@@ -12,7 +12,7 @@ from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import ChannelDimension, SizeDict
 
-from .image_processing_base import (
+from .image_processing_common_fastvlm import (
     FastVLMImageProcessorKwargs,
     FastVLMImageProcessorMixin,
     fit_within,

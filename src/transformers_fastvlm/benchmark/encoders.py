@@ -16,8 +16,9 @@ from transformers import AutoModel, PretrainedConfig
 
 from ..checkpoint_formats import encoder_renamings
 from ..configuration_fastvlm import FASTVITHD_FAMILY, FastViTHDConfig
-from ..inference import Part, optimize_for_inference
+from ..inference import optimize_for_inference
 from ..inference.openvino_conversion import FeaturesAlone
+from ..parts import Part
 from .settings import random_model, require_installed
 
 Encoder = Callable[..., Any]  # pixel_values=(images, 3, height, width) → an output with `last_hidden_state`

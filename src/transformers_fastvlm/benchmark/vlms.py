@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText, PretrainedConfig
 
 from ..configuration_fastvlm import FastVLMConfig
 from ..image_reading import read_image
-from ..inference import Part
+from ..parts import Part
 from ..processing_fastvlm import image_processor_class_of
 from .encoders import clip_config, optimize_for_timing
 from .settings import random_model, require_installed

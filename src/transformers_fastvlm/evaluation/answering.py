@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..extras import require
 from ..modeling_fastvlm import FastVLMForConditionalGeneration
 from ..processing_fastvlm import FastVLMProcessor
-from ..programs.extras import require
 from ..quantization import quantization_config, require_known_scheme
 
 IMAGE_TOKEN = "<image>"

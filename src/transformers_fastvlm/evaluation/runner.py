@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..programs.extras import require
+from ..extras import require
 from ..programs.files import write_text
 from ..programs.mistakes import require_device
 from .answering import ModelOptions

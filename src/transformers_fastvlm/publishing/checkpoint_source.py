@@ -13,10 +13,10 @@ from transformers import AutoConfig
 
 from .. import FastVLMConfig, register_upstream
 from ..checkpoint_formats import FOREIGN_FORMATS, ORIGINAL_LICENSE
-from .checkpoint_files import ADAPTER_WEIGHTS, CheckpointFiles, find_files
 from .errors import PublishError, told_as
 from .folder_files import read_object
 from .publish_settings import PublishSettings, require_repo_id
+from .source_files import ADAPTER_WEIGHTS, CheckpointFiles, find_files
 from .stored_tensors import StoredTensors, lossless_dtype, stored_tensors
 
 _FORMATS = {**FOREIGN_FORMATS, FastVLMConfig.model_type: "own"}

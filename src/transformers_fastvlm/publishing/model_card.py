@@ -3,7 +3,6 @@
 """The model card: every number on it comes from a file of the checkpoint, the evaluation or the benchmark."""
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .. import FastVLMConfig, FastVLMForConditionalGeneration
+from ..extras import is_installed
+from ..parts import MODULES, Part
 from ..training.card import usage
 from .card_material import TASK, CardMaterial
 from .checkpoint_source import CheckpointSource
@@ -132,23 +133,23 @@ def _decoder_name(config: FastVLMConfig) -> str:
 def _parts(config: FastVLMConfig) -> list[dict[str, str]]:
     with torch.device("meta"):
         model: Any = FastVLMForConditionalGeneration(config)
-    base, vision, text = model.model, config.vision_config, config.text_config
+    vision, text = config.vision_config, config.text_config
     mixers = dict.fromkeys(vision.token_mixers)
     stages = f"{len(vision.depths)} stages of {', '.join(map(str, vision.depths))} blocks ({', '.join(mixers)})"
-    layers = f"{text.num_hidden_layers} layers of width {text.hidden_size}, vocabulary {text.vocab_size}"
-    described = [
-        ("encoder", f"FastViTHD, {stages}, stride {vision.stride}", base.vision_tower),
-        (
-            "projector",
-            f"{vision.hidden_size} to {text.hidden_size}, two linear layers",
-            base.multi_modal_projector,
-        ),
-        (f"decoder ({_decoder_name(config)})", layers, base.language_model),
-        ("head", "tied to the embedding" if config.tie_word_embeddings else "untied", model.lm_head),
-    ]
+    described: dict[Part, str] = {
+        "encoder": f"FastViTHD, {stages}, stride {vision.stride}",
+        "projector": f"{vision.hidden_size} to {text.hidden_size}, two linear layers",
+        "decoder": f"{text.num_hidden_layers} layers of width {text.hidden_size}, vocabulary {text.vocab_size}",
+        "head": "tied to the embedding" if config.tie_word_embeddings else "untied",
+    }
+    counts = {part: sum(p.numel() for p in model.get_submodule(MODULES[part]).parameters()) for part in described}
     return [
-        {"name": name, "what": what, "parameters": _millions(sum(p.numel() for p in module.parameters()))}
-        for name, what, module in described
+        {
+            "name": f"{part} ({_decoder_name(config)})" if part == "decoder" else part,
+            "what": what,
+            "parameters": _millions(counts[part]),
+        }
+        for part, what in described.items()
     ]
 
 
@@ -181,7 +182,7 @@ def _stored_as(folder: Path, settings: PublishSettings) -> str:
 
 
 def _draw(content: dict[str, Any], folder: Path) -> str | None:
-    if find_spec("matplotlib") is None:
+    if not is_installed("matplotlib"):
         return None
     from ..benchmark.plots import draw_stages
     from ..benchmark.report import ttft_benchmark_of

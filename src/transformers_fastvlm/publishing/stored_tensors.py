@@ -15,6 +15,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 
 from .. import FastVLMConfig, FastVLMForConditionalGeneration
 from ..checkpoint_formats import has_training_form
+from ..parts import part_of
 
 # By their names in safetensors files.
 FLOAT_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -88,19 +89,16 @@ def lossless_dtype(tensors: StoredTensors) -> torch.dtype | None:
 
     `None` if there are no floating-point weights. A model in float16 has its encoder in float32 anyway.
     """
-    decoder, encoder = (
-        [
-            FLOAT_DTYPES[tensor.dtype]
-            for name, parts in tensors.items()
-            for tensor in parts
-            if tensor.dtype in FLOAT_DTYPES and ("vision_tower" in name) is of_encoder and not quantized_weight(name)
-        ]
-        for of_encoder in (False, True)
-    )
-    narrowest = _widest(decoder)
+    encoder: list[torch.dtype] = []
+    others: list[torch.dtype] = []
+    for name, parts in tensors.items():
+        if not quantized_weight(name):
+            dtypes = [FLOAT_DTYPES[tensor.dtype] for tensor in parts if tensor.dtype in FLOAT_DTYPES]
+            (encoder if part_of(name) == "encoder" else others).extend(dtypes)
+    narrowest = _widest(others)
     if narrowest is torch.float16 and _widest(encoder) is not torch.float64:
         return narrowest
-    return _widest([*decoder, *encoder])
+    return _widest([*others, *encoder])
 
 
 def _widest(dtypes: list[torch.dtype]) -> torch.dtype | None:

@@ -14,14 +14,14 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig
 
+from ..checkpoint_files import weight_files
 from ..checkpoint_formats import IMAGE_TOKEN
-from ..loading import weight_files
-from .checkpoint_files import ADAPTER_WEIGHTS
 from .checkpoint_source import CheckpointSource
 from .declared_fields import SPECIAL_TOKENS
 from .errors import PublishError
 from .folder_files import read_object
 from .publish_settings import QUANTIZED_VARIANTS, PublishSettings
+from .source_files import ADAPTER_WEIGHTS
 from .stored_tensors import StoredTensor, quantized_weight, stored_tensors, tensors_of
 
 # `base_model.model.` and the module that an adapter's tensor changes, in PEFT's files.

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from .card_rules import card_errors
-from .checkpoint_files import find_files
 from .checkpoint_source import CheckpointSource
 from .errors import PublishError, told_as
 from .fixed_inputs import fixed_inputs, last_logits
@@ -24,6 +23,7 @@ from .folder_files import files_in
 from .hub_lists import BUNDLED, HubLists
 from .private_words import private_words
 from .publish_settings import PublishSettings
+from .source_files import find_files
 from .source_loading import load_model
 
 _KNOWN_FILES = re.compile(

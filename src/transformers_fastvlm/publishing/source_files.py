@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 
-from ..loading import hub_file, weight_files
+from ..checkpoint_files import hub_file, weight_files
 from .errors import PublishError
 from .stored_tensors import StoredTensors, tensors_of
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from publishing.loopback_hub import Fault
 from tiny_models import write_tiny_checkpoint
 from transformers_fastvlm.publishing import PublishError, PublishSettings
-from transformers_fastvlm.publishing.checkpoint_files import find_files
 from transformers_fastvlm.publishing.checkpoint_source import resolve_source
+from transformers_fastvlm.publishing.source_files import find_files
 from transformers_fastvlm.publishing.source_loading import load_model
 
 REPO = "acme/base"
