@@ -3,6 +3,7 @@
 """Publishing as users do it: from a checkpoint to a repository that gives the same answers."""
 
 import json
+import runpy
 import shutil
 import sys
 import sysconfig
@@ -228,6 +229,21 @@ def test_the_command(hub, tiny, tmp_path, monkeypatch):
     done = run(tiny, "--repo-id", REPO, "--license", "mit")
     assert done.exit_code == 1
     assert "Not published. acme/reader cannot be published: The token is not valid" in done.output
+
+
+@pytest.mark.parametrize("script", ["publish.py", "publish_tiny_reader.py"])
+def test_the_scripts_are_the_command(script, hub, monkeypatch, capsys):
+    given = [BUNDLED, "--license", "apache-2.0"] if script == "publish.py" else []
+    words = [script, *map(str, given), "--repo-id", REPO, "--no-remote-code"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BUNDLED.parents[1] / "hub_upload" / script), run_name="__main__")
+    printed = capsys.readouterr()
+    assert ended.value.code == 0, printed.err
+    assert f"Published and verified {hub.endpoint}/{REPO}/commit/" in printed.out
+    card = ModelCard.load(REPO)
+    assert card.data.license == "apache-2.0"
+    assert bool(card.data.eval_results) == ("LICENSE" in hub.snapshot(REPO)) == (script == "publish_tiny_reader.py")
 
 
 def test_code_of_the_source_is_left_behind(tiny, work, tmp_path):

@@ -7,6 +7,7 @@ finds the classes by the `auto_map` entries in the configuration files.
 """
 
 import ast
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def _reference(each: type) -> str:
     return f"{_module_of(each)}.{each.__name__}"
 
 
-def _entries(classes: dict[str, type]) -> dict[str, str]:
+def _entries(classes: Mapping[str, type]) -> dict[str, str]:
     return {auto_class: _reference(each) for auto_class, each in classes.items()}
 
 
