@@ -4,7 +4,7 @@ export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 
 TINY_TASKS = tiny_reading,tiny_counting,tiny_colours,tiny_digits,tiny_matching,tiny_retrieval
 
-.PHONY: demo test test-slow test-floor test-newest eval lint format clean
+.PHONY: demo test test-slow test-floor test-newest gpu eval bench-check lint format clean
 
 demo: .venv/ready
 	.venv/bin/python examples/read_images.py
@@ -24,6 +24,11 @@ test-floor: .venv-floor/ready
 test-newest: .venv-newest/ready
 	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 --dist loadfile modeling_tests/robustness modeling_tests/test_*.py
 
+# On a CUDA GPU, where there is one: the tests of the device, then what it takes there, beside peers.
+gpu: .venv/ready
+	.venv/bin/python -m pytest modeling_tests/devices
+	.venv/bin/python benchmarks/gpu.py --output runs/gpu.json $(GPU_OPTIONS)
+
 # Answers that are kept would be those of the code before a change.
 eval: .venv/ready
 	rm -rf runs/evaluation
@@ -32,6 +37,10 @@ eval: .venv/ready
 		--output runs/evaluation/results.json
 	.venv/bin/fastvlm report runs/evaluation/results.json --baseline checkpoints/tiny-reader/evaluation/results.json \
 		--tolerance 2
+
+# What is promised of speed on two cores, measured beside its peers: some minutes, with nothing else running.
+bench-check: .venv/ready
+	.venv/bin/python benchmarks/promised_ratios.py --threads 2
 
 lint: .venv/ready
 	.venv/bin/ruff check .

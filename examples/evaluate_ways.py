@@ -12,9 +12,10 @@ many documents are answered otherwise, which `fastvlm report` lists. Runs that w
 import argparse
 from pathlib import Path
 
-from transformers_fastvlm.evaluation import EvaluationConfig, ModelOptions, run_evaluation
+from transformers_fastvlm.evaluation import EvaluationConfig, run_evaluation
 from transformers_fastvlm.evaluation.comparison import differences
 from transformers_fastvlm.evaluation.runner import quieten_harness
+from transformers_fastvlm.inference import ModelOptions
 from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"

@@ -18,6 +18,7 @@ from torch.utils import deterministic
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
 GOLDEN = HERE / "golden"
 ORIGIN_OF_GOLDEN = HERE.parent.parent / "shared" / "golden"
@@ -81,6 +82,12 @@ def nan_in_uninitialized_memory():
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def exact_float32(monkeypatch):
+    """float32 with all its digits on GPUs, where convolutions round to TF32 by default."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture

@@ -334,7 +334,7 @@ def test_help_and_version_import_nothing_heavy_and_warn_of_nothing(arguments):
     assert "fastvlm" in done.stdout
 
 
-ENCODER, TTFT, TRAIN = ["bench", "encoder"], ["bench", "ttft", "--peers", "none"], ["bench", "train"]
+ENCODER, TTFT, TRAIN = ["bench", "encoder"], ["bench", "ttft"], ["bench", "train"]
 EVALUATE = ["evaluate", "--model", BUNDLED, "--tasks", "tiny_digits"]
 NO_GPU = ["--device", "cuda:99"], "Device 'cuda:99' cannot be used"
 NO_FOLDER = ["--json", "nowhere/x.json"], "--json: there is no folder"
@@ -342,8 +342,8 @@ A_FOLDER = ["--json", "empty"], "--json: empty is a folder"
 NO_PICTURES = ["--pictures", "file"], "file: File exists"
 COMMANDS = [
     (["no-such-command"], "No such command 'no-such-command'"),
-    (["bench", "--check", *NO_FOLDER[0]], NO_FOLDER[1]),
-    (["bench", "--threads", "x"], "Invalid value for '--threads'"),
+    (["bench", "--check"], "No such option: --check"),
+    ([*TTFT, "--threads", "x"], "Invalid value for '--threads'"),
     *[
         ([*command, *arguments], message)
         for command in (ENCODER, TTFT, TRAIN)
@@ -354,11 +354,13 @@ COMMANDS = [
     ([*ENCODER, "--batch-size", "-1"], "--batch-size"),
     ([*ENCODER, "--warmup", "-1"], "--warmup"),
     ([*ENCODER, "--threads", "0"], "--threads"),
+    ([*ENCODER, "--ways", "magic"], "Unknown way 'magic'"),
+    ([*ENCODER, "--model", "empty"], "empty"),
     ([*ENCODER, *NO_PICTURES[0]], NO_PICTURES[1]),
     ([*TTFT, "--decoder", "3B"], "3B"),
     ([*TTFT, "--dtype", "int4"], "Unknown dtype 'int4'"),
     ([*TTFT, "--ways", "magic"], "Unknown way 'magic'"),
-    ([*TTFT, "--peers", "nobody"], "Unknown peer 'nobody'"),
+    ([*TTFT, "--peers", "upstream"], "No such option: --peers"),
     ([*TTFT, "--image", "nowhere.png"], "There is no image nowhere.png"),
     ([*TTFT, "--text-tokens", "-1"], "at least 1"),
     ([*TTFT, "--budget", "-1"], "`budget` must be at least 0"),
@@ -407,8 +409,8 @@ def run_command_here(*arguments: object):
 def test_a_command_ends_in_one_line(arguments, message, here):
     if arguments[0] == "evaluate":
         pytest.importorskip("lmms_eval", reason="the command needs lmms-eval (the `evaluation` extra)")
-    if arguments[0] == "report":
-        pytest.importorskip("matplotlib", reason="pictures need matplotlib (the `evaluation` extra)")
+    if arguments[0] == "report" or "--pictures" in arguments:
+        pytest.importorskip("matplotlib", reason="pictures need matplotlib (the `evaluation` and `bench` extras)")
     done = run_command_here(*arguments)
     assert done.exit_code == 2, done.output
     assert done.stdout == ""
@@ -429,7 +431,7 @@ def test_an_error_of_the_program_keeps_its_traceback(here, monkeypatch):
 def test_a_benchmark_starts_without_libraries_for_quantization_and_training(here):
     program = (
         "import sys\n"
-        "from transformers_fastvlm.benchmark import encoder, plots, report, targets, training, ttft\n"
+        "from transformers_fastvlm.benchmark import encoder_latency, kinds, plots, report, training, ttft\n"
         "print(*sys.modules)"
     )
     done = run_process("-c", program)

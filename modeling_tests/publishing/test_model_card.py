@@ -60,33 +60,43 @@ RESULTS = {
         },
     ],
 }
-RUN = {"preprocess": 0.01, "encoder": 0.2, "projector": 0.003, "prefill": 0.04, "other": 0.001, "decode": 0.02}
+STAGES = {"preprocess": 0.01, "encoder": 0.2, "projector": 0.003, "prefill": 0.04, "other": 0.001}
 BENCHMARK = {
     "benchmark": "ttft",
+    "command": "fastvlm bench ttft --model /home/alice/models/reader",
+    "date": "2026-01-02",
     "machine": {"cpu": "Abacus 3000", "cpu_flags": ["beads"], "device": "cpu", "threads": 7, "versions": {}},
-    "config": {
-        "resolutions": [192, 384],
-        "decoder": "0.5B",
-        "dtype": "bfloat16",
-        "peers": ["upstream"],
-        "ways": [],
-        "model": "/home/alice/models/reader",
-        "image": None,
-        "device": "cuda:5",
+    "results": {
+        "config": {
+            "model": "/home/alice/models/reader",
+            "resolutions": [192, 384],
+            "decoder": "0.5B",
+            "dtype": "bfloat16",
+            "batch_size": 1,
+            "ways": [],
+            "image": None,
+            "text_tokens": 40,
+            "repetitions": 2,
+            "device": "cuda:5",
+            "peers": ["upstream"],
+        },
+        "points": [
+            {
+                "model": "ours",
+                "resolution": side,
+                "visual_tokens": (side // 64) ** 2,
+                "first_token": 0.254321,
+                "first_token_spread": 0.0,
+                "stages": STAGES,
+                "tokens_per_second": None if side == 192 else 48.7654,
+                "peak_memory_bytes": 1000,
+                "runs": [STAGES | {"decode": 0.02}] * 2,
+            }
+            for side in (192, 384)
+        ],
+        "ratios": [],
+        "profile": {"shares": [{"name": "mm", "share": 0.5}], "flop": 1000, "flop_per_second": 10.0},
     },
-    "points": [
-        {
-            "model": "ours",
-            "resolution": side,
-            "visual_tokens": (side // 64) ** 2,
-            "first_token": 0.254321,
-            "tokens_per_second": None if side == 192 else 48.7654,
-            "peak_memory_bytes": 1000,
-            "runs": [RUN, RUN],
-        }
-        for side in (192, 384)
-    ],
-    "profile": {"shares": [{"name": "mm", "share": 0.5}], "flop": 1000, "flop_per_second": 10.0},
 }
 
 

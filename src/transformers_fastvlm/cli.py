@@ -9,6 +9,7 @@ Neither they nor what they import at their top bring torch or transformers, so t
 
 import shlex
 import sys
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +19,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from .benchmark.command import bench
-from .programs.commands import console, draw, names_in, prepare_outputs
-from .programs.mistakes import end_with_one_line
+from .programs.commands import console, draw, end_after, names_in, prepare_outputs
 from .publishing.command import publish_command
 
 
@@ -29,18 +29,7 @@ class OneLineErrors(TyperGroup):
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **kwargs)
-        try:
-            code = super().main(*args, standalone_mode=False, **kwargs)
-        except typer.Abort:
-            sys.exit(1)
-        except Exception as error:
-            if (message := getattr(error, "format_message", None)) is not None:  # typer's own
-                context = getattr(error, "ctx", None)
-                path = context.command_path if context else "fastvlm"
-                print(f"{path}: error: {' '.join(message().split())} (--help lists the options)", file=sys.stderr)
-                sys.exit(getattr(error, "exit_code", 2))
-            end_with_one_line(error, "fastvlm")
-        sys.exit(code if isinstance(code, int) else 0)
+        end_after(partial(super().main, *args, standalone_mode=False, **kwargs), "fastvlm")
 
 
 app = typer.Typer(
@@ -97,7 +86,7 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on benchmarks, through lmms-eval. Several GPUs: accelerate launch -m transformers_fastvlm."""
     from .evaluation import plots, report, runner
-    from .evaluation.answering import ModelOptions
+    from .inference.model_options import ModelOptions
 
     errors = Console(stderr=True)
     options = ModelOptions(

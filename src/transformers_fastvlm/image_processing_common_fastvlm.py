@@ -17,7 +17,7 @@ from transformers.image_utils import ChannelDimension, PILImageResampling, SizeD
 from transformers.processing_utils import ImagesKwargs, Unpack
 
 from .image_reading import read_image, wide_to_arrays
-from .image_values import AnyImage, flatten_batches, flatten_images, is_channels_first, to_one_range
+from .image_values import AnyImage, check_statistics, flatten_batches, flatten_images, is_channels_first, to_one_range
 
 # Pixels that the crops of one image may have together, 4 bytes a channel, where `max_padded_pixels` allows no more.
 _MAX_CROP_PIXELS = 2**26
@@ -268,6 +268,68 @@ class FastVLMImageProcessorMixin:
             # Inside, all images are 8-bit; this brings them back to the range they came in.
             kwargs |= {"do_rescale": True, "rescale_factor": 1 / 255}
         return super()._preprocess_image_like_inputs(images, *args, **kwargs)  # type: ignore[misc]
+
+    def _preprocess(
+        self,
+        images: list,
+        *,
+        do_resize: bool,
+        size: SizeDict,
+        resample: Any,
+        do_normalize: bool,
+        image_mean: float | list[float],
+        image_std: float | list[float],
+        do_pad: bool | None,
+        return_tensors: str | None,
+        do_tile: bool | None = None,
+        image_grid_pinpoints: list[list[int]] | None = None,
+        background_color: int | tuple[int, ...] = 0,
+        **kwargs,
+    ) -> BatchFeature:
+        """What the backend's `process_image` made of the images to crops, and those to pixels."""
+        side = square_side(size)
+        pixel_values: list[Any] = []
+        num_crops: list[int] = []
+        for image in images:
+            if do_normalize:
+                check_statistics(self._channels(image), image_mean=image_mean, image_std=image_std)
+            if do_tile:
+                crops = self._tiles(image, side, image_grid_pinpoints, resample, background_color)
+            elif do_pad and do_resize:
+                crops = [self._resize_padded(image, side, resample, background_color)]
+            else:
+                padded = self.pad_to_square(image, background_color) if do_pad else image
+                crops = [self._resize_shortest(padded, side, resample) if do_resize else padded]
+            num_crops.append(len(crops))
+            pixel_values += self._to_pixels(
+                crops, do_normalize=do_normalize, image_mean=image_mean, image_std=image_std, **kwargs
+            )
+        data: dict[str, Any] = {"pixel_values": pixel_values} | ({"num_crops": num_crops} if do_tile else {})
+        return BatchFeature(data=data, tensor_type=return_tensors)
+
+    def _channels(self, image: Any) -> int:
+        """How many channels an image has."""
+        raise NotImplementedError
+
+    def pad_to_square(self, image: Any, background_color: int | tuple[int, ...] = 0) -> Any:
+        """The image in the middle of a square of its longer side."""
+        raise NotImplementedError
+
+    def _tiles(self, image: Any, side: int, pinpoints: Any, resample: Any, background_color: Any) -> Any:
+        """An image's overview and tiles."""
+        raise NotImplementedError
+
+    def _resize_padded(self, image: Any, side: int, resample: Any, background_color: Any) -> Any:
+        """The image padded to a centred square, then resized."""
+        raise NotImplementedError
+
+    def _resize_shortest(self, image: Any, side: int, resample: Any) -> Any:
+        """The image resized so that its shorter side has `side` pixels."""
+        raise NotImplementedError
+
+    def _to_pixels(self, crops: Any, **options: Any) -> list:
+        """Crops cut to their middle, rescaled and normalized, each `(channels, height, width)`."""
+        raise NotImplementedError
 
 
 def refuse_misspelt(names: Iterable[str], known: Iterable[str]) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..extras import require
+from ..inference.model_options import ModelOptions
 from ..programs.files import write_text
 from ..programs.mistakes import require_device
-from .answering import ModelOptions
 from .images import blank_for_unreadable, pil_as_it_was
 from .known_tasks import KNOWN_TASKS, METRIC_NAMES, OWN_TASKS
 

@@ -1,16 +1,37 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands of all capabilities share: lists in options, where results go, pictures."""
+"""What the commands of all capabilities share: how they end, lists in options, where results go, pictures."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from ..extras import require
-from .mistakes import require_writable
+from .mistakes import end_with_one_line, require_writable
+
+
+def end_after(run: Callable[[], Any], program: str) -> NoReturn:
+    """
+    Run a typer command outside of its standalone mode, and end the process with its exit code.
+
+    Where arguments or what they name are wrong, that is in one line on stderr, with exit code 2.
+    """
+    try:
+        code = run()
+    except typer.Abort:
+        sys.exit(1)
+    except Exception as error:
+        if (message := getattr(error, "format_message", None)) is not None:  # typer's own
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context else program
+            print(f"{path}: error: {' '.join(message().split())} (--help lists the options)", file=sys.stderr)
+            sys.exit(getattr(error, "exit_code", 2))
+        end_with_one_line(error, program)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def names_in(text: str) -> tuple[str, ...]:

@@ -141,10 +141,11 @@ def _benchmark_table(content: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     if content.get("benchmark") != "ttft":
         raise ValueError(f"its `benchmark` is {content.get('benchmark')!r}")
-    from ..benchmark.report import ttft_benchmark_of
+    from ..benchmark.report import ttft_report
 
-    ttft_benchmark_of(content)  # what the picture is drawn from
-    config, machine = content["config"], content["machine"]
+    ttft_report(content)  # reads all that the picture is drawn from
+    results, machine = content["results"], content["machine"]
+    config = results["config"]
     threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
     return {
         "machine": f"{machine['cpu']}, {threads}, device {machine['device']}, {config['dtype']}",
@@ -159,7 +160,7 @@ def _benchmark_table(content: dict[str, Any] | None) -> dict[str, Any] | None:
                 "first_token": f"{point['first_token'] * 1e3:.1f}",
                 "speed": f"{point['tokens_per_second']:.1f}" if point["tokens_per_second"] else "–",
             }
-            for point in content["points"]
+            for point in results["points"]
         ],
     }
 

@@ -185,6 +185,5 @@ def _draw(content: dict[str, Any], folder: Path) -> str | None:
     if not is_installed("matplotlib"):
         return None
     from ..benchmark.plots import draw_stages
-    from ..benchmark.report import ttft_benchmark_of
 
-    return draw_stages(ttft_benchmark_of(content), folder / "ttft-stages.png").name
+    return draw_stages(content, folder / "ttft-stages.png").name

@@ -3,13 +3,14 @@
 """Loading what is published: the model in its variant, an adapter on it or merged into it, the processor."""
 
 import tempfile
+from collections.abc import Set
 from typing import Any
 
 import torch
 from transformers import AutoProcessor
 
-from .. import AutoModelForVision2Seq, FastVLMProcessor
-from ..quantization import quantization_config
+from .. import FastVLMProcessor
+from ..inference.model_loading import load_model as load_checkpoint
 from .checkpoint_source import CheckpointSource
 from .errors import PublishError, told_as
 from .publish_settings import QUANTIZED_VARIANTS, Variant
@@ -40,36 +41,34 @@ def load_model(source: CheckpointSource, variant: Variant | None, keep_adapter: 
     """
     with told_as(f"{source.location} cannot be loaded"):
         if variant in QUANTIZED_VARIANTS:
-            return _load_quantized(source, variant).eval()
+            return _load_quantized(source, variant)
         dtype = _DTYPES.get(variant or "", source.dtype)
-        model: Any = AutoModelForVision2Seq.from_pretrained(source.model.folder, dtype=dtype)
-        if source.adapter is not None:
-            model = _adapted(model, source, in_float32=variant is None or not keep_adapter)
-            if not keep_adapter:
-                model = model.merge_and_unload(safe_merge=True)
-        return model.eval()
+        if source.adapter is None:
+            return load_checkpoint(source.model.folder, dtype=dtype)
+        stored = source.adapter_tensors.keys()
+        # PEFT keeps adapters of 16 bits in float32 unless told otherwise, and would store that.
+        in_float32 = variant is None or not keep_adapter
+        model = load_checkpoint(
+            source.model.folder, source.adapter.folder, dtype=dtype, autocast_adapter_dtype=in_float32
+        )
+        _require_whole_adapter(model, stored, source)
+        return model if keep_adapter else model.merge_and_unload(safe_merge=True).eval()
 
 
-def _adapted(model: Any, source: CheckpointSource, in_float32: bool) -> Any:
-    """The model with the adapter on it; PEFT keeps adapters of 16 bits in float32 unless told otherwise."""
-    from peft import PeftModel, get_peft_model_state_dict
+def _require_whole_adapter(model: Any, stored: Set[str], source: CheckpointSource) -> None:
+    """PEFT leaves out tensors that the model has no place for, and makes up those that are missing."""
+    from peft import get_peft_model_state_dict
 
-    assert source.adapter is not None
-    stored = source.adapter_tensors.keys()
-    model = PeftModel.from_pretrained(model, source.adapter.folder, autocast_adapter_dtype=in_float32)
     needed = get_peft_model_state_dict(model).keys()
-    # PEFT leaves out tensors that the model has no place for, and makes up those that are missing.
     for what, names in (("has tensors that its base has no place for", stored - needed), ("lacks", needed - stored)):
         if names:
             raise PublishError(f"{source.location} {what}: {', '.join(sorted(names)[:10])}.")
-    return model
 
 
 def _load_quantized(source: CheckpointSource, variant: str) -> Any:
-    options: dict[str, Any] = {"dtype": source.dtype, "quantization_config": quantization_config(variant)}  # type: ignore[arg-type]
     if source.adapter is None:
-        return AutoModelForVision2Seq.from_pretrained(source.model.folder, **options)
+        return load_checkpoint(source.model.folder, dtype=source.dtype, quantization=variant)
     # Merged before it is rounded: an adapter merged into 4-bit weights would be rounded away.
     with tempfile.TemporaryDirectory() as merged:
         load_model(source, None).save_pretrained(merged)
-        return AutoModelForVision2Seq.from_pretrained(merged, **options)
+        return load_checkpoint(merged, dtype=source.dtype, quantization=variant)

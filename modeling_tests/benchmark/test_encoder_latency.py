@@ -1,45 +1,44 @@
 """The encoder benchmark: its arithmetic, structure and errors. No test looks at how long anything took."""
 
-import dataclasses
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
+from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
-from tiny_models import tiny_vision_config
+from tiny_models import tiny_vision_config, write_tiny_checkpoint
 from transformers_fastvlm import FastViTHDModel
-from transformers_fastvlm.benchmark import encoder, report, timing
-from transformers_fastvlm.benchmark.encoder import (
+from transformers_fastvlm.benchmark import records, report, timing
+from transformers_fastvlm.benchmark.configurations import EncoderBenchmarkConfig
+from transformers_fastvlm.benchmark.encoder_latency import (
     EncoderBenchmark,
-    EncoderBenchmarkConfig,
     EncoderPoint,
+    build_ours,
+    relative_difference,
     run_encoder_benchmark,
-    shortfalls,
 )
-from transformers_fastvlm.benchmark.encoders import PEERS, Peer, build_upstream
+from transformers_fastvlm.benchmark.encoder_subjects import ENCODER_WAYS, EncoderSubject
 from transformers_fastvlm.benchmark.machine import Machine, describe_machine
-from transformers_fastvlm.benchmark.operations import Profile, Share, profile_call
-from transformers_fastvlm.benchmark.settings import MissingPeerError, random_model
+from transformers_fastvlm.benchmark.profiling import Profile, Share, profile_call
+from transformers_fastvlm.benchmark.synthetic import random_model, random_pixels
 from transformers_fastvlm.benchmark.timing import Timing, interleaved_latencies, pairwise_ratio
+from transformers_fastvlm.extras import MissingLibraryError
 from transformers_fastvlm.inference.linear_layers import int8_is_fast
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def twin(monkeypatch):
-    """A peer that is ours once more and needs nothing installed."""
+def once_more(ours):
+    copy = AutoModel.from_config(ours.config, dtype=ours.dtype).eval()
+    copy.load_state_dict(ours.state_dict())
+    return copy
 
-    def build(ours):
-        copy = AutoModel.from_config(ours.config, dtype=ours.dtype).eval()
-        copy.load_state_dict(ours.state_dict())
-        return copy
 
-    monkeypatch.setitem(PEERS, "twin", Peer(build, same_weights=True))
-    return "twin"
+# Ours once more, which needs nothing installed.
+TWIN = EncoderSubject("twin", once_more, same_weights=True)
 
 
 def tiny_benchmark_config(**changes) -> EncoderBenchmarkConfig:
@@ -48,19 +47,18 @@ def tiny_benchmark_config(**changes) -> EncoderBenchmarkConfig:
         "dtypes": ("float32", "bfloat16"),
         "repetitions": 3,
         "warmup": 1,
-        "peers": (),
         "encoder": tiny_vision_config(),
     }
     return EncoderBenchmarkConfig(**(values | changes))
 
 
-def made_up_benchmark(twin: str) -> EncoderBenchmark:
-    timings = {"ours": Timing((0.1, 0.2, 0.4), 3 * 2**20), twin: Timing((0.2, 0.2, 0.2))}
+def made_up_benchmark() -> EncoderBenchmark:
+    timings = {"ours": Timing((0.1, 0.2, 0.4), 3 * 2**20), "twin": Timing((0.2, 0.2, 0.2))}
     return EncoderBenchmark(
         machine=Machine("A processor", ("avx2",), "cpu", 2, {"torch": "2.0"}),
-        config=tiny_benchmark_config(resolutions=(64,), dtypes=("float32",), batch_size=4, peers=(twin,)),
+        config=tiny_benchmark_config(resolutions=(64,), dtypes=("float32",), batch_size=4, peers=(TWIN,)),
         points=[EncoderPoint(64, "float32", 4, timings)],
-        differences={"float32": {twin: 1.5e-6}},
+        differences={"float32": {"twin": 1.5e-6}},
         profiles={"float32": Profile((Share("convolution", 0.75), Share("gelu", 0.125)), int(3e9), 2e9)},
     )
 
@@ -104,9 +102,9 @@ def test_thread_count_is_put_back():
     assert torch.get_num_threads() == before
 
 
-def test_every_dtype_and_resolution_is_timed(twin):
+def test_every_dtype_and_resolution_is_timed():
     messages = []
-    benchmark = run_encoder_benchmark(tiny_benchmark_config(peers=(twin,), batch_size=2), messages.append)
+    benchmark = run_encoder_benchmark(tiny_benchmark_config(peers=(TWIN,), batch_size=2), messages.append)
     assert [(point.dtype, point.resolution) for point in benchmark.points] == [
         ("float32", 64),
         ("float32", 128),
@@ -114,68 +112,59 @@ def test_every_dtype_and_resolution_is_timed(twin):
         ("bfloat16", 128),
     ]
     for point in benchmark.points:
-        assert list(point.timings) == ["ours", twin]
+        assert list(point.timings) == ["ours", "twin"]
         assert all(len(each.seconds) == 3 for each in point.timings.values())
         assert point.images_per_second() == 2 / point.timings["ours"].median
-    assert benchmark.differences == {"float32": {twin: 0.0}, "bfloat16": {twin: 0.0}}
+    assert benchmark.differences == {"float32": {"twin": 0.0}, "bfloat16": {"twin": 0.0}}
     assert len(messages) == 8
     assert list(benchmark.profiles) == ["float32", "bfloat16"]
     assert all("convolution" in profile.in_words for profile in benchmark.profiles.values())
 
 
-def test_another_answer_shows_as_a_difference(twin, monkeypatch):
-    def build(ours):
-        other = random_model(ours.config, ours.dtype)
-        other.final_conv.conv.weight.data.mul_(2)
-        return other
-
-    monkeypatch.setitem(PEERS, twin, dataclasses.replace(PEERS[twin], build=build))
-    config = tiny_benchmark_config(resolutions=(64,), dtypes=("float32",), repetitions=1, peers=(twin,))
-    assert run_encoder_benchmark(config).differences["float32"][twin] > 0.1
+def another_model(ours):
+    other = random_model(ours.config, ours.dtype)
+    other.final_conv.conv.weight.data.mul_(2)
+    return other
 
 
-@torch.no_grad()
-def test_upstream_is_transformers_own_tower_with_our_weights():
-    pytest.importorskip("timm", reason="upstream's vision tower needs timm; the `bench` extra installs it")
-    ours = random_model(tiny_vision_config(hidden_sizes=[32, 32, 64, 64, 128]), torch.float32)
-    upstream = build_upstream(ours)
-    assert type(upstream).__name__ == "TimmWrapperModel"
-    assert not ours.training
-    assert not upstream.training
-    images = encoder.random_images(2, 128, torch.float32, CPU)
-    assert encoder.measure_differences({"ours": ours, "upstream": upstream}, images)["upstream"] < 1e-4
+def test_another_answer_shows_as_a_difference():
+    peers = (EncoderSubject("twin", another_model, same_weights=True), EncoderSubject("tower", another_model))
+    config = tiny_benchmark_config(resolutions=(64,), dtypes=("float32",), repetitions=1, peers=peers)
+    (differences,) = run_encoder_benchmark(config).differences.values()
+    assert list(differences) == ["twin"]
+    assert differences["twin"] > 0.1
 
 
-@pytest.mark.parametrize("name", ["openvino", "openvino-int8", "onnxruntime"])
+def test_ours_may_be_the_encoder_of_a_checkpoint(tmp_path):
+    folder = write_tiny_checkpoint(tmp_path)
+    ours = build_ours(EncoderBenchmarkConfig(str(folder), resolutions=(64,)), torch.float32)
+    expected = FastViTHDModel.from_pretrained(folder).state_dict()
+    assert all(torch.equal(weight, expected[name]) for name, weight in ours.state_dict().items())
+    with pytest.raises(ValueError, match=r"multiples of 64, got \[100\]"):
+        build_ours(EncoderBenchmarkConfig(str(folder), resolutions=(100,)), torch.float32)
+
+
+@pytest.mark.parametrize("name", ENCODER_WAYS)
 def test_other_runtimes_run_our_weights(name):
-    for module in PEERS[name].requires:
-        pytest.importorskip(module, reason=f"{name} comes with the `{PEERS[name].extra}` extra")
-    if name == "openvino-int8" and not int8_is_fast():
+    way = ENCODER_WAYS[name]
+    for module in way.requires:
+        pytest.importorskip(module, reason=f"{name} comes with the `{way.extra}` extra")
+    if name == "ours-int8" and not int8_is_fast():
         pytest.skip("int8 is for CPUs with VNNI instructions")
     ours = random_model(tiny_vision_config(layer_scale_init_value=0.01), torch.float32)
-    images = encoder.random_images(2, 128, torch.float32, CPU)
+    images = random_pixels(2, 128, torch.float32, CPU)
     with torch.no_grad():
-        features = PEERS[name].build(ours)(pixel_values=images).last_hidden_state
+        features = way.build(ours)(pixel_values=images).last_hidden_state
         expected = ours(images).last_hidden_state
-    assert encoder.relative_difference(features, expected) < (0.3 if name == "openvino-int8" else 1e-4)
+    assert relative_difference(features, expected) < (0.3 if name == "ours-int8" else 1e-4)
 
 
-@pytest.mark.parametrize(
-    ("name", "millions"), [("clip-vit-l", 304), ("siglip-so400m", 428), ("convnext-l", 196), ("mci2", 36)]
-)
-def test_towers_are_what_they_are_called_and_run_at_any_resolution(name, millions, monkeypatch):
-    tower = PEERS[name].build(SimpleNamespace(dtype=torch.bfloat16, device=torch.device("meta")))
-    module = getattr(tower, "func", tower)
-    assert sum(parameter.numel() for parameter in module.parameters()) / 1e6 == pytest.approx(millions, rel=0.05)
-    output = tower(pixel_values=torch.empty(1, 3, 256, 256, dtype=torch.bfloat16, device="meta"))
-    assert output.last_hidden_state.shape[0] == 1
-
-
-def test_a_peer_is_left_out_where_it_does_not_run(twin, monkeypatch):
-    monkeypatch.setitem(PEERS, twin, dataclasses.replace(PEERS[twin], dtypes=(torch.float32,)))
-    benchmark = run_encoder_benchmark(tiny_benchmark_config(resolutions=(64,), peers=(twin,), repetitions=1))
-    assert [list(point.timings) for point in benchmark.points] == [["ours", twin], ["ours"]]
-    assert report.encoder_table(benchmark).row_count == 3
+def test_an_encoder_is_left_out_where_it_does_not_run():
+    peers = (EncoderSubject("twin", once_more, dtypes=(torch.float32,)),)
+    benchmark = run_encoder_benchmark(tiny_benchmark_config(resolutions=(64,), peers=peers, repetitions=1))
+    assert [list(point.timings) for point in benchmark.points] == [["ours", "twin"], ["ours"]]
+    table, _ = report.encoder_report(records.encoder_record(benchmark))
+    assert table.row_count == 3
 
 
 @torch.no_grad()
@@ -201,7 +190,7 @@ def test_fastvithd_is_as_much_arithmetic_whatever_computes_it(dtype):
 
 
 def test_the_default_encoder_is_the_whole_fastvithd_in_its_inference_form():
-    config = EncoderBenchmarkConfig(peers=()).encoder
+    config = EncoderBenchmarkConfig().encoder
     with torch.device("meta"):
         model = FastViTHDModel(config)
     assert config.reparameterized
@@ -225,7 +214,7 @@ def test_our_weights_are_the_same_at_every_call_and_leave_the_generator_alone():
         ({"resolutions": ()}, "multiples of 64"),
         ({"dtypes": ("int8",)}, "Unknown dtype 'int8'; known: float32"),
         ({"dtypes": ()}, "at least one dtype"),
-        ({"peers": ("onnx",)}, "Unknown peer 'onnx'; known: upstream"),
+        ({"ways": ("onnx",)}, "Unknown way 'onnx'; known: ours-openvino"),
         ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
         ({"repetitions": 0}, "repetitions"),
         ({"warmup": -1}, "warmup"),
@@ -238,26 +227,16 @@ def test_impossible_configurations_are_errors(changes, message):
         tiny_benchmark_config(**changes)
 
 
-def test_a_missing_peer_names_the_extra(monkeypatch):
-    absent = dataclasses.replace(PEERS["upstream"], requires=("no_such_module",))
-    monkeypatch.setitem(PEERS, "upstream", absent)
-    with pytest.raises(MissingPeerError, match=r"pip install 'transformers-fastvlm\[bench\]'"):
-        tiny_benchmark_config(peers=("upstream",))
+def test_a_missing_library_names_the_extra():
+    absent = EncoderSubject("twin", once_more, requires=("no_such_module",), extra="bench")
+    with pytest.raises(MissingLibraryError, match=r"pip install 'transformers-fastvlm\[bench\]'"):
+        tiny_benchmark_config(peers=(absent,))
 
 
-def test_shortfalls_name_the_point_and_the_ratio(twin):
-    benchmark = made_up_benchmark(twin)
-    assert benchmark.points[0].ratio(twin) == 1
-    assert shortfalls(benchmark) == []
-    assert shortfalls(benchmark, least_ratio=1.5) == ["64² float32: 1.00 × twin, wanted 1.50 ×"]
-
-
-def test_table_has_the_medians_the_ratio_and_the_memory(twin):
-    from rich.console import Console
-
+def test_table_has_the_medians_the_ratio_and_the_memory():
     console = Console(width=119)
     with console.capture() as capture:
-        report.print_encoder_benchmark(made_up_benchmark(twin), console)
+        report.print_record(records.encoder_record(made_up_benchmark()), report.encoder_report, console)
     text = capture.get()
     rows = [line for line in text.splitlines() if line.startswith("|") and "64²" in line]
     cells = [[cell.strip() for cell in row.strip().strip("|").split("|")] for row in rows]
@@ -272,25 +251,37 @@ def test_table_has_the_medians_the_ratio_and_the_memory(twin):
     )
 
 
-def test_json_has_every_measurement(twin, tmp_path):
-    benchmark = made_up_benchmark(twin)
-    report.write_json(report.encoder_benchmark_dict(benchmark), tmp_path / "result.json")
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert result["benchmark"] == "encoder"
-    assert result["machine"]["cpu_flags"] == ["avx2"]
-    assert result["config"]["batch_size"] == 4
-    assert result["config"]["encoder"]["depths"] == [1, 1, 2, 1, 1]
-    assert result["relative_differences"] == {"float32": {twin: 1.5e-6}}
-    (point,) = result["points"]
+def test_json_has_every_measurement(tmp_path):
+    records.write_record(records.encoder_record(made_up_benchmark(), "fastvlm bench"), tmp_path / "result.json")
+    record = json.loads((tmp_path / "result.json").read_text())
+    assert record["benchmark"] == "encoder"
+    assert record["command"] == "fastvlm bench"
+    assert record["machine"]["cpu_flags"] == ["avx2"]
+    results = record["results"]
+    assert results["config"]["batch_size"] == 4
+    assert results["config"]["peers"] == ["twin"]
+    assert results["config"]["encoder"]["depths"] == [1, 1, 2, 1, 1]
+    assert results["relative_differences"] == {"float32": {"twin": 1.5e-6}}
+    (point,) = results["points"]
     assert point["timings"]["ours"] == {
         "median_s": 0.2,
+        "spread_s": pytest.approx(0.075),
         "quartiles_s": pytest.approx([0.15, 0.3]),
         "seconds": [0.1, 0.2, 0.4],
         "peak_memory_bytes": 3 * 2**20,
     }
-    assert point["ratios"] == {twin: 1.0}
-    assert result["profiles"]["float32"]["shares"][0] == {"name": "convolution", "share": 0.75}
+    assert point["ratios"] == {"twin": 1.0}
+    assert results["profiles"]["float32"]["shares"][0] == {"name": "convolution", "share": 0.75}
     assert point["images_per_second"]["ours"] == pytest.approx(20)
+
+
+def test_pictures(tmp_path):
+    pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib (the `bench` extra)")
+    from transformers_fastvlm.benchmark.plots import draw_encoders
+
+    (picture,) = draw_encoders(records.encoder_record(made_up_benchmark()), tmp_path)
+    with Image.open(picture) as image:
+        assert len(image.convert("RGB").getcolors(2**20)) > 10
 
 
 def test_machine_names_what_the_numbers_depend_on():

@@ -1,4 +1,4 @@
-"""Prompts, generation options, batches, log-likelihoods and embeddings, on a tiny random model."""
+"""Prompts, batches, log-likelihoods and embeddings, on a tiny random model."""
 
 import pytest
 import torch
@@ -6,12 +6,10 @@ from PIL import Image
 
 from chat_rows import picture
 from tiny_models import write_tiny_checkpoint
-from transformers_fastvlm.evaluation import answering
-from transformers_fastvlm.evaluation.answering import (
+from transformers_fastvlm.inference import (
     ModelOptions,
-    cut_at,
+    answering,
     generate_answers,
-    generation_options,
     image_embeddings,
     load,
     nearest_image,
@@ -52,29 +50,6 @@ def test_images_stand_where_the_text_has_them(text, images, content, loaded):
     assert content_of(text, images) == content
     prompt = loaded[1].apply_chat_template(to_messages(text, [picture()] * images), add_generation_prompt=True)
     assert prompt.count("<image>") == images
-
-
-@pytest.mark.parametrize(
-    ("task", "options"),
-    [
-        ({}, {"max_new_tokens": 1024, "do_sample": False}),
-        ({"until": ["ASSISTANT:"], "image_aspect_ratio": "original"}, {"max_new_tokens": 1024, "do_sample": False}),
-        ({"max_new_tokens": 16, "temperature": 0, "top_p": 1.0}, {"max_new_tokens": 16, "do_sample": False}),
-        ({"temperature": 0, "do_sample": True}, {"max_new_tokens": 1024, "do_sample": False}),
-        ({"temperature": 0.7}, {"max_new_tokens": 1024, "do_sample": True, "temperature": 0.7}),
-        ({"do_sample": True, "top_k": 5}, {"max_new_tokens": 1024, "do_sample": True, "top_k": 5}),
-        ({"num_beams": 3, "top_p": None}, {"max_new_tokens": 1024, "do_sample": False, "num_beams": 3}),
-    ],
-)
-def test_decoding_is_greedy_unless_the_task_asks_for_sampling(task, options):
-    assert generation_options(task) == options
-
-
-def test_answers_end_where_the_task_says():
-    assert cut_at("A\n\nB", ["\n\n", "###"]) == "A"
-    assert cut_at("A ### B", ("\n\n", "###")) == "A "
-    assert cut_at("A B", "B") == "A "
-    assert cut_at("A B", ["", "C"]) == "A B"
 
 
 def conversations() -> list:
@@ -145,39 +120,3 @@ def test_the_nearest_image_is_that_of_the_largest_cosine(monkeypatch):
     monkeypatch.setattr(answering, "image_embeddings", lambda model, processor, images: embeddings[: len(images)])
     assert nearest_image(None, None, [picture()] * 4) == 1
     assert nearest_image(None, None, [picture()] * 2) == 0
-
-
-def test_options_reach_the_model(folder):
-    model, processor = load(
-        ModelOptions(str(folder), dtype="bfloat16", resolution=192, static_cache=True, compiled=True)
-    )
-    assert model.dtype == torch.bfloat16
-    assert processor.image_processor.get_resolution() == 192
-    assert model.generation_config.cache_implementation == "static"
-    assert model.model.vision_tower._compiled_call_impl is not None
-
-
-@pytest.mark.parametrize("scheme", ["nf4", "bnb-int8", "int8"])
-def test_quantized_weights(folder, scheme):
-    for library in ("bitsandbytes", "torchao", "accelerate"):
-        pytest.importorskip(library, reason=f"quantization needs {library} (the `quantization` extra)")
-    model, processor = load(ModelOptions(str(folder), quantization=scheme))
-    kinds = {type(module.weight).__name__ for module in model.modules() if hasattr(module, "weight")}
-    assert any("Params4bit" in kind or "Int8" in kind for kind in kinds), kinds
-    assert len(generate_answers(model, processor, conversations()[:1], **GREEDY)) == 1
-
-
-def test_an_adapter(folder, tmp_path):
-    peft = pytest.importorskip("peft", reason="adapters need PEFT (the `evaluation` extra)")
-    model, processor = load(ModelOptions(str(folder), dtype="float32"))
-    plain = generate_answers(model, processor, conversations(), **GREEDY)
-    adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False))
-    adapted.save_pretrained(tmp_path)
-    model, processor = load(ModelOptions(str(folder), adapter=str(tmp_path), dtype="float32"))
-    assert generate_answers(model, processor, conversations(), **GREEDY) != plain
-    assert image_embeddings(model, processor, [picture()]).shape[0] == 1
-
-
-def test_an_unknown_dtype_is_named():
-    with pytest.raises(ValueError, match="Unknown dtype 'int4'"):
-        ModelOptions("x", dtype="int4")

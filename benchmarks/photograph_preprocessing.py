@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..image_reading import read_image
-from ..processing_fastvlm import image_processor_class_of
-from .settings import OURS, require_installed
-from .timing import Timing, interleaved_latencies, thread_count
-from .vlms import write_photograph
+from transformers_fastvlm.benchmark.configurations import OURS
+from transformers_fastvlm.benchmark.synthetic import write_photograph
+from transformers_fastvlm.benchmark.timing import Timing, interleaved_latencies, thread_count
+from transformers_fastvlm.extras import require
+from transformers_fastvlm.image_reading import read_image
+from transformers_fastvlm.processing_fastvlm import image_processor_class_of
 
 RESOLUTION = 1024
 WIDTH, HEIGHT = 4000, 3000  # 12 megapixels
@@ -56,9 +57,9 @@ def run_preprocessing_benchmark(
         pixels in 0..1, `nan` for another shape or crop.
 
     Raises:
-        MissingPeerError: if torchvision is not installed.
+        MissingLibraryError: if torchvision is not installed.
     """
-    require_installed("Upstream's image processor", ("torchvision",), "vision")
+    require(["torchvision"], "vision", "Upstream's image processor")
     with thread_count(threads), tempfile.TemporaryDirectory() as folder:
         image = read_image(write_photograph(Path(folder), WIDTH, HEIGHT))
         image.load()

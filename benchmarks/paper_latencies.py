@@ -12,7 +12,7 @@ PAPER_MILLISECONDS: dict[tuple[str, str], tuple[float, float]] = {
 }
 
 
-def paper_ratio(peer: str, decoder: str) -> float | None:
-    """How many times longer than FastVLM at 1024 a peer takes to its first token; `None` if the paper does not say."""
-    theirs, ours = PAPER_MILLISECONDS.get((peer, decoder)), PAPER_MILLISECONDS.get(("ours", decoder))
-    return None if theirs is None or ours is None else sum(theirs) / sum(ours)
+def paper_ratios(decoder: str) -> dict[str, float]:
+    """How many times longer than FastVLM at 1024 each peer takes to its first token, of those the paper has."""
+    totals = {name: sum(parts) for (name, size), parts in PAPER_MILLISECONDS.items() if size == decoder}
+    return {name: total / totals["ours"] for name, total in totals.items() if name != "ours"}
