@@ -64,7 +64,7 @@ format: .venv/ready
 	touch $@
 
 # Everything in the package is in the wheel: made anew when any of it changes.
-.venv-newest/ready: pyproject.toml $(shell find src -name '*.py')
+.venv-newest/ready: pyproject.toml $(shell find src -name '*.py' -o -name '*.jinja')
 	$(PYTHON) -m venv --clear .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade pip
 	rm -rf dist

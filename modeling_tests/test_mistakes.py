@@ -325,7 +325,12 @@ finally:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["bench", "encoder", "--help"], ["evaluate", "--help"], ["report", "--help"], []],
+    [
+        [],
+        ["--help"],
+        ["--version"],
+        *([*command, "--help"] for command in (["bench", "encoder"], ["evaluate"], ["publish"])),
+    ],
 )
 def test_help_and_version_import_nothing_heavy_and_warn_of_nothing(arguments):
     done = run_process("-c", LIGHT, *arguments, PYTHONPATH=os.pathsep.join(sys.path))
