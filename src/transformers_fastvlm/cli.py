@@ -287,9 +287,7 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Option(help="Folder or Hub id of any FastVLM checkpoint.")],
-    tasks: Annotated[
-        str, typer.Option(help="Of lmms-eval's tasks, or tiny_reading, tiny_counting, ... without network.")
-    ],
+    tasks: Annotated[str, typer.Option(help="Of lmms-eval's tasks, or of those in --include-path, by commas.")],
     load_in_4bit: Annotated[bool, typer.Option("--load-in-4bit", help="The same as --quantization nf4.")] = False,
     quantization: Annotated[
         str | None, typer.Option(help="Of nf4, fp4, bnb-int8, int8, int8-dynamic: the decoder's weights.")

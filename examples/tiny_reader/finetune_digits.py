@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What LoRA and QLoRA make of a checkpoint that never saw handwriting: exact match before and after.
 
-    python examples/finetune_digits.py
+    python examples/tiny_reader/finetune_digits.py
 
 takes the handwritten digits that ship inside scikit-learn, asks "Which digit is this?", runs `finetune_lora.py` twice
-and prints one table; the old task is reported with the adapter off and on. Without arguments, on the bundled
-checkpoint; some minutes on two cores.
+and prints one table, which `--json` keeps, as in `docs/figures`; the old task is reported with the adapter off and on.
+Without arguments, on the bundled checkpoint; some minutes on two cores.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor
 
+from figures import write_table
 from tiny_reader_data import READING_QUESTION, TRAINING_FONTS, Renderer, find_fonts, find_photographs
 from transformers_fastvlm import AutoModelForVision2Seq
 from transformers_fastvlm.evaluation import load_metric
@@ -27,7 +28,7 @@ from transformers_fastvlm.programs.extras import require
 from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line
 from transformers_fastvlm.quantization import quantization_config
 
-HERE = Path(__file__).resolve().parent
+EXAMPLES = Path(__file__).resolve().parents[1]
 QUESTION = "Which digit is this?"
 
 
@@ -76,10 +77,11 @@ def old_tasks(size: int, count: int) -> list[tuple[Image.Image, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(HERE.parent / "checkpoints" / "tiny-reader"))
+    parser.add_argument("--model", default=str(EXAMPLES.parent / "checkpoints" / "tiny-reader"))
     parser.add_argument("--work_dir", type=Path, default=Path("digits"))
     parser.add_argument("--epochs", type=float, default=6)
     parser.add_argument("--test_size", type=at_least(1), default=400)
+    parser.add_argument("--json", type=Path, help="write the table to this file")
     arguments, further = parser.parse_known_args()
     require(["datasets", "evaluate", "matplotlib", "peft", "sklearn"], "train")
     from peft import PeftModel
@@ -92,9 +94,10 @@ def main() -> None:
     before = exact_match(base, processor, test, QUESTION)
     words = exact_match(base, processor, old, READING_QUESTION)
     print(f"{'before':18} {before:8.1%} {words:8.1%} {words:20.1%}")
+    rows = [["before", f"{before:.1%}", f"{words:.1%}", f"{words:.1%}", None]]
     for name, options in (("LoRA", []), ("QLoRA", ["--load_in_4bit"])):
         folder = arguments.work_dir / name.lower()
-        command = [sys.executable, HERE / "finetune_lora.py", "--model", arguments.model, "--dataset", data]
+        command = [sys.executable, EXAMPLES / "finetune_lora.py", "--model", arguments.model, "--dataset", data]
         command += ["--output_dir", folder, "--num_train_epochs", arguments.epochs, "--learning_rate", 2e-3]
         command += ["--per_device_train_batch_size", 16, "--adapt_projector", "--adapt_encoder", *options, *further]
         start = time.perf_counter()
@@ -108,6 +111,9 @@ def main() -> None:
         with model.disable_adapter():
             scores.append(exact_match(model, processor, old, READING_QUESTION))
         print(f"{name:18} {scores[0]:8.1%} {scores[1]:8.1%} {scores[2]:20.1%} {minutes:8.1f}", flush=True)
+        rows.append([name, *(f"{score:.1%}" for score in scores), minutes])
+    if arguments.json is not None:
+        write_table(arguments.json, ["", "digits", "words", "words, adapter off", "minutes"], rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""The renderer of the bundled checkpoint's training images, `examples/tiny_reader_data.py`."""
+"""The renderer of the bundled checkpoint's training images, `examples/tiny_reader/tiny_reader_data.py`."""
 
 import random
 import sys
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "examples" / "tiny_reader"))
 
 from tiny_reader_data import (
     AMBIGUOUS,

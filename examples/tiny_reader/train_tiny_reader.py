@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains the bundled tiny FastVLM, which reads printed words, from nothing, on two CPU cores.
 
-    torchrun --nproc_per_node 2 examples/train_tiny_reader.py --output_dir checkpoints/tiny-reader
+    torchrun --nproc_per_node 2 examples/tiny_reader/train_tiny_reader.py --output_dir checkpoints/tiny-reader
 
 One process per core; with a GPU, plain `python` and more `--workers`. Needs the `train` extra; scikit-image,
 scikit-learn and matplotlib for the photographs that come inside them; and the fonts that `tiny_reader_data.py` lists.
@@ -20,6 +20,7 @@ import torch
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import Qwen2Tokenizer, Trainer, TrainerCallback, TrainingArguments, set_seed
 
+from figures import write_table
 from tiny_reader_data import (
     HELD_OUT_FONTS,
     MAX_WORD_LENGTH,
@@ -163,6 +164,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=at_least(0), default=0)
     parser.add_argument("--start_from", type=Path, help="a bundle whose weights to improve, in the inference form")
     parser.add_argument("--resume", action="store_true", help="continue from the last state in --work_dir")
+    parser.add_argument("--json", type=Path, help="with --evaluate: write the table to this file")
     parser.add_argument("--smoke", action="store_true", help="a run of seconds")
     arguments = parser.parse_args()
     if arguments.smoke:
@@ -236,10 +238,16 @@ def write_bundle(vlm: FastVLMForConditionalGeneration, tokenizer: Qwen2Tokenizer
     FastVLMProcessor(image_processor, tokenizer).save_pretrained(folder)
 
 
-def print_scores(folder: Path, sets: dict[str, list[Sample]], collator: Collator) -> None:
+def print_scores(
+    folder: Path, sets: dict[str, list[Sample]], collator: Collator, json_path: Path | None = None
+) -> None:
     vlm = FastVLMForConditionalGeneration.from_pretrained(folder)
+    rows = []
     for name, samples in sets.items():
-        print(f"| {name} | {len(samples)} | {100 * exact_match(vlm, collator, samples):.1f} % |", flush=True)
+        rows.append([name, len(samples), f"{exact_match(vlm, collator, samples):.1%}"])
+        print(*rows[-1], sep=" | ", flush=True)
+    if json_path is not None:
+        write_table(json_path, ["held-out set", "samples", "exact match"], rows)
 
 
 def main() -> None:
@@ -261,7 +269,7 @@ def main() -> None:
     sets = evaluation_sets(arguments.image_size, arguments.evaluation_samples)
     collator = Collator(tokenizer, arguments.image_size)
     if arguments.evaluate is not None:
-        print_scores(arguments.evaluate, sets, collator)
+        print_scores(arguments.evaluate, sets, collator, arguments.json)
         return
     config = build_config(tokenizer, arguments.image_size, reparameterized=arguments.start_from is not None)
     model = TinyReaderForTraining(config)

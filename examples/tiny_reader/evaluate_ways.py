@@ -2,22 +2,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each way to run a checkpoint costs in answers: precision, quantization, caches, compilation, batches.
 
-    python examples/evaluate_ways.py --output_dir runs/ways
-    python examples/evaluate_ways.py --model apple/FastVLM-0.5B --tasks textvqa_val,chartqa --output_dir ways
+    python examples/tiny_reader/evaluate_ways.py --output_dir runs/ways
+    python examples/tiny_reader/evaluate_ways.py --model apple/FastVLM-0.5B --tasks textvqa_val --output_dir ways
 
 Prints a Markdown table: the scores of float32 in batches, and for every other way the points between them, and how
-many documents are answered otherwise, which `fastvlm report` lists. Runs that were interrupted go on.
+many documents are answered otherwise, which `fastvlm report` lists. Runs that were interrupted go on. `--json`
+keeps the table, as in `docs/figures`.
 """
 
 import argparse
 from pathlib import Path
 
+from figures import markdown_table, write_table
 from transformers_fastvlm.evaluation import EvaluationConfig, ModelOptions, run_evaluation
 from transformers_fastvlm.evaluation.comparison import differences
 from transformers_fastvlm.evaluation.runner import quieten_harness
 from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line
 
-BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"
+BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints" / "tiny-reader"
 TASKS = "tiny_reading,tiny_counting,tiny_colours,tiny_digits,tiny_matching,tiny_retrieval"
 REFERENCE = "float32"
 WAYS = {
@@ -37,9 +39,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(BUNDLED), help="folder or Hub id of any FastVLM checkpoint")
     parser.add_argument("--tasks", default=TASKS)
+    parser.add_argument("--include_path", type=Path, default=BUNDLED / "evaluation" / "tasks", help="task definitions")
     parser.add_argument("--batch_size", type=at_least(1), default=8)
     parser.add_argument("--limit", type=at_least(1), help="documents per task")
     parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--json", type=Path, help="write the table to this file")
     arguments = parser.parse_args()
 
     quieten_harness()
@@ -51,15 +55,21 @@ def main() -> None:
         paths[way] = folder / "results.json"
         batch_size = 1 if way == "one by one" else arguments.batch_size
         model = ModelOptions(arguments.model, **options)
-        run_evaluation(EvaluationConfig(model, tasks, batch_size, arguments.limit, output=paths[way]))
+        config = EvaluationConfig(
+            model, tasks, batch_size, arguments.limit, output=paths[way], include_path=arguments.include_path
+        )
+        run_evaluation(config)
 
     found = {way: differences(path, paths[REFERENCE]) for way, path in paths.items()}
-    print(f"| | {' | '.join(each.task for each in found[REFERENCE])} | other answers |")
-    print("|---" * (len(found[REFERENCE]) + 2) + "|")
-    for way, rows in found.items():
-        cells = [f"{each.after:.1f} %" if way == REFERENCE else f"{each.points:+.1f}" for each in rows]
-        changed = sum(len(each.changed or ()) for each in rows)
-        print(f"| {way} | {' | '.join(cells)} | {'' if way == REFERENCE else changed} |")
+    columns = ["", *(each.task for each in found[REFERENCE]), "other answers"]
+    rows = []
+    for way, each_task in found.items():
+        cells = [f"{each.after:.1f} %" if way == REFERENCE else f"{each.points:+.1f}" for each in each_task]
+        changed = sum(len(each.changed or ()) for each in each_task)
+        rows.append([way, *cells, None if way == REFERENCE else changed])
+    print(markdown_table(columns, rows))
+    if arguments.json is not None:
+        write_table(arguments.json, columns, rows)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ for library in ("datasets", "pyarrow", "sklearn", "peft", "accelerate"):
 
 import datasets
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "examples"))
+ROOT = Path(__file__).parents[3]
+sys.path.insert(0, str(ROOT / "examples" / "tiny_reader"))
 
 import make_tiny_evaluation
 from tiny_reader_data import is_held_out

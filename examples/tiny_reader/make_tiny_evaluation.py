@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the small evaluation set of the bundled checkpoint: six Parquet files with images that it never saw.
 
-    python examples/make_tiny_evaluation.py --output_dir checkpoints/tiny-reader/evaluation
+    python examples/tiny_reader/make_tiny_evaluation.py --output_dir checkpoints/tiny-reader/evaluation
 
 Words are held-out ones, on plain and shaded backgrounds and on held-out photographs; shapes are on the latter alone.
 The handwritten digits are scikit-learn's, those that `finetune_digits.py` keeps from training. What is drawn depends

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws the pictures that the demo reads, and `truth.json` with questions and answers.
 
-    python examples/render_demo_images.py checkpoints/tiny-reader/images
+    python examples/tiny_reader/render_demo_images.py checkpoints/tiny-reader/images
 
 None of the words occurs in the training images, nor does the photograph: Chelsea the cat, by Stefan van der Walt (CC0
 licence), from scikit-image. The pictures are larger than what the model sees and not square.

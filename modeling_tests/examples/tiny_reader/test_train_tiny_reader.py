@@ -1,6 +1,6 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""The script that trains the bundled checkpoint, `examples/train_tiny_reader.py`."""
+"""The script that trains the bundled checkpoint, `examples/tiny_reader/train_tiny_reader.py`."""
 
 import os
 import re
@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
+TINY_READER = Path(__file__).parents[3] / "examples" / "tiny_reader"
+sys.path.insert(0, str(TINY_READER))
 
 from tiny_reader_data import ALPHABET, COUNT_QUESTION, READING_QUESTION, SHAPES, Renderer
 from tiny_reader_model import (
@@ -178,7 +178,7 @@ def test_training_goes_on_from_a_bundle_with_fewer_blocks(model, bundle, tokeniz
 
 def test_the_script_runs_from_end_to_end(tmp_path):
     pytest.importorskip("accelerate.utils", reason="transformers' Trainer needs accelerate (the `train` extra)")
-    command = [sys.executable, str(EXAMPLES / "train_tiny_reader.py"), "--smoke"]
+    command = [sys.executable, str(TINY_READER / "train_tiny_reader.py"), "--smoke"]
     command += ["--output_dir", str(tmp_path / "bundle"), "--work_dir", str(tmp_path / "state")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
