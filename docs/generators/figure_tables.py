@@ -47,7 +47,8 @@ def _scores_table(rows: list[dict[str, Any]]) -> str:
 
 
 def _with_origin(record: dict[str, Any], table: str) -> str:
-    return f"{table}\n\n*{record['date']}, {_machine(record)}, by*\n\n```bash\n{record['command']}\n```\n"
+    origin = "\n\n".join([*record.get("notes", []), f"{record['date']}, {_machine(record)}."])
+    return f"```bash\n{record['command']}\n```\n\n{table}\n\n{origin}\n"
 
 
 def _machine(record: dict[str, Any]) -> str:
