@@ -67,7 +67,7 @@ format: .venv/dev-ready
 	touch $@
 
 # Everything in the package is in the wheel: made anew when any of it changes.
-.venv-newest/ready: pyproject.toml $(shell find src -name '*.py')
+.venv-newest/ready: pyproject.toml $(shell find src -name '*.py' -o -name '*.jinja')
 	$(PYTHON) -m venv --clear .venv-newest
 	rm -rf dist
 	.venv-newest/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
