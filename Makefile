@@ -8,7 +8,7 @@ TEST_TOOLS = hypothesis pytest pytest-timeout pytest-xdist
 TINY_READER = checkpoints/tiny-reader
 TINY_TASKS = tiny_reading,tiny_counting,tiny_colours,tiny_digits,tiny_matching,tiny_retrieval
 
-.PHONY: demo test test-slow test-floor test-newest eval docs lint format clean
+.PHONY: demo test test-slow test-floor test-newest gpu eval docs lint format clean
 
 demo: .venv/demo-ready
 	@.venv/bin/python examples/read_images.py
@@ -28,6 +28,11 @@ test-floor: .venv-floor/ready
 # What `pip install` gives today: the wheel, with the newest transformers and torch. Its tests are those of the core.
 test-newest: .venv-newest/ready
 	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 --dist loadfile modeling_tests/robustness modeling_tests/test_*.py
+
+# On a CUDA GPU, where there is one: the tests of the device, then what it takes there, beside peers.
+gpu: .venv/dev-ready
+	.venv/bin/python -m pytest modeling_tests/devices
+	.venv/bin/python benchmarks/gpu.py --output runs/gpu.json $(GPU_OPTIONS)
 
 # Answers that are kept would be those of the code before a change.
 eval: .venv/dev-ready

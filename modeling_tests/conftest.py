@@ -85,6 +85,12 @@ def nan_in_uninitialized_memory():
 
 
 @pytest.fixture
+def exact_float32(monkeypatch):
+    """float32 with all its digits on GPUs, where convolutions round to TF32 by default."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+@pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A Hub on this machine that this process's clients talk to, as Alice, who may also write to `acme`."""
     from hub_upload.loopback_hub import LoopbackHub, User, patched_client

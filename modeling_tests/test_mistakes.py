@@ -406,8 +406,8 @@ def run_command_here(*arguments: object):
 def test_a_command_ends_in_one_line(arguments, message, here):
     if arguments[0] == "evaluate":
         pytest.importorskip("lmms_eval", reason="the command needs lmms-eval (the `evaluation` extra)")
-    if arguments[0] == "report":
-        pytest.importorskip("matplotlib", reason="pictures need matplotlib (the `evaluation` extra)")
+    if arguments[0] == "report" or "--pictures" in arguments:
+        pytest.importorskip("matplotlib", reason="pictures need matplotlib (the `evaluation` and `bench` extras)")
     done = run_command_here(*arguments)
     assert done.exit_code == 2, done.output
     assert done.stdout == ""
