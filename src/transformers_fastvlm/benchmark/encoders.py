@@ -156,7 +156,7 @@ PEERS: dict[str, Peer] = {
     "upstream": Peer(build_upstream, requires=("timm",), same_weights=True),
     "openvino": Peer(build_openvino, ("openvino",), "inference", True, (torch.float32, torch.bfloat16)),
     "openvino-int8": Peer(partial(build_openvino, int8=("encoder",)), ("openvino", "nncf"), "inference"),
-    "onnxruntime": Peer(OnnxEncoder, ("onnx", "onnxruntime"), "bench", True, (torch.float32,)),
+    "onnxruntime": Peer(OnnxEncoder, ("onnx", "onnxruntime"), "export", True, (torch.float32,)),
     "clip-vit-l": Peer(partial(_tower, clip_config, True)),
     "siglip-so400m": Peer(partial(_tower, _siglip_config, True)),
     "convnext-l": Peer(partial(_tower, _convnext_config, False)),
