@@ -73,7 +73,7 @@ def defining_file(package: Path, function: str) -> str:
 
 def draw_call(package: Path) -> str:
     """The way of a call through the files, from messages to the next token, as SVG."""
-    left, width, height = 236, 560, 46
+    left, width, height = 276, 560, 46
     right = left + width
     tops = [10 + index * height for index in range(len(CALL))]
     lines = [_ARROW]
