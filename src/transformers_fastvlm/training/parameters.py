@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from torch import nn
 
+from ..layers_fastvithd import FastViTHDBatchNorm
 from ..modeling_fastvlm import FastVLMForConditionalGeneration
-from ..reparameterizable_layers import FastViTHDBatchNorm
 
 Part = Literal["encoder", "projector", "decoder"]
 PARTS: tuple[Part, ...] = ("encoder", "projector", "decoder")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from transformers_fastvlm.reparameterization import (
+from transformers_fastvlm.layers_fastvithd import (
     add_branches,
     convolution_from,
     fuse_batch_norm,

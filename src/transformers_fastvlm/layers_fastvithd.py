@@ -3,98 +3,66 @@
 """FastViTHD's convolutional layers, each in a multi-branch training form and an equal single-convolution form.
 
 All of them map `(batch, channels, height, width)` feature maps to feature maps.
+
+Structural reparameterization leads from the one form to the other: parallel linear branches of one input add up to one
+linear map, and a batch norm with frozen statistics is an affine map per channel (RepVGG, arXiv 2101.03697; MobileOne,
+arXiv 2206.04040; FastViT, arXiv 2303.14189, section 3.1). A branch is a pair `(kernel, bias)` with shapes
+`(out, in / groups, k, k)` and `(out,)`.
 """
 
-from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from torch import nn
-from transformers.activations import ACT2FN, GELUActivation
+from transformers.activations import ACT2FN
 
 from .configuration_fastvlm import FastViTHDConfig
-from .reparameterization import Branch, add_branches, convolution_from, fuse_batch_norm, identity_kernel, pad_kernel
+from .cpu_kernels import activated_conv, conv_norm, cpu_forward, large_kernel_conv, mark_as_built
 
 Conv = TypeVar("Conv", bound=nn.Conv2d)
-
-# Positions of a feature map that are worked on at once on a CPU while no gradient is wanted. Fresh memory of tens of
-# megabytes costs more to get from the system than to compute on; parts of this size are handed out again and again.
-POSITIONS_AT_ONCE = 2048
+Branch = tuple[torch.Tensor, torch.Tensor]
 
 
-def saves_memory(hidden_states: torch.Tensor) -> bool:
-    """Whether to trade clarity for memory traffic: on CPUs, without gradients, and seen by no compiler or tracer."""
-    if hidden_states.device.type != "cpu" or torch.is_grad_enabled():
-        return False
-    return not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+def identity_kernel(channels: int, groups: int, kernel_size: int, like: torch.Tensor) -> torch.Tensor:
+    """Kernel `(channels, channels / groups, k, k)` of the identity, with the dtype and device of `like`."""
+    per_group = channels // groups
+    kernel = like.new_zeros(channels, per_group, kernel_size, kernel_size)
+    rows = torch.arange(channels, device=like.device)
+    kernel[rows, rows % per_group, kernel_size // 2, kernel_size // 2] = 1
+    return kernel
 
 
-def keep_freed_memory() -> None:
-    """Keep the C library from giving memory back to the system that the next layer needs again.
+def pad_kernel(kernel: torch.Tensor, kernel_size: int) -> torch.Tensor:
+    """Surround an odd-sized kernel by zeros up to `kernel_size`, which leaves its convolution unchanged."""
+    margin = (kernel_size - kernel.shape[-1]) // 2
+    return nn.functional.pad(kernel, [margin] * 4)
 
-    Getting it anew can cost half of an encoder's time. glibc keeps up to twice as much as the largest block, of at
-    most 32 MiB, that it has seen freed; this shows it one, which nothing is written to.
+
+def fuse_batch_norm(kernel: torch.Tensor, norm: nn.BatchNorm2d) -> Branch:
+    """Fold the running statistics and affine parameters of `norm` into the bias-free convolution before it.
+
+    Computes in float32 at least, since the quotient of two rounded numbers would be rounded twice.
     """
-    torch.empty(2**25 - 2**16, dtype=torch.uint8)
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("A batch norm without running statistics cannot be folded into a convolution.")
+    dtype = torch.promote_types(kernel.dtype, torch.float32)
+    gain = norm.weight.to(dtype) / torch.sqrt(norm.running_var.to(dtype) + norm.eps)  # (out,)
+    return kernel.to(dtype) * gain.view(-1, 1, 1, 1), norm.bias.to(dtype) - norm.running_mean.to(dtype) * gain
 
 
-def in_parts(
-    function: Callable[[torch.Tensor], torch.Tensor], hidden_states: torch.Tensor, output: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Apply a function that works on each position by itself, part by part where that saves memory.
-
-    Args:
-        function: from `(batch, channels, height, width)` feature maps to such, of any height.
-        hidden_states: a channels-last feature map.
-        output: where to put the result, `hidden_states` itself allowed; by default a new feature map of its shape.
-    """
-    if not saves_memory(hidden_states):  # asked first: a compiler takes sizes that are compared for fixed
-        return function(hidden_states)
-    batch, channels, height, width = hidden_states.shape
-    large = batch * height * width > POSITIONS_AT_ONCE
-    if not (large and hidden_states.is_contiguous(memory_format=torch.channels_last)):
-        return function(hidden_states)
-    output = torch.empty_like(hidden_states) if output is None else output
-    rows = max(1, POSITIONS_AT_ONCE // width)
-    # All images of the batch below each other, (1, channels, batch * height, width).
-    parts, results = (
-        tensor.permute(0, 2, 3, 1).view(1, batch * height, width, channels).permute(0, 3, 1, 2).split(rows, dim=2)
-        for tensor in (hidden_states, output)
-    )
-    for part, result in zip(parts, results):
-        result.copy_(function(part))
-    return output
+def add_branches(branches: list[Branch]) -> Branch:
+    """Sum of parallel branches with kernels of one size."""
+    kernels, biases = zip(*branches)
+    return torch.stack(kernels).sum(0), torch.stack(biases).sum(0)
 
 
-def add_scaled(hidden_states: torch.Tensor, scale: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
-    """`hidden_states + scale * update`, where that saves memory in the place of `update`."""
-    output = update if saves_memory(update) else None
-    return torch.addcmul(hidden_states, scale, update, out=output)
-
-
-def linear(hidden_states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """`torch.nn.functional.linear`, in float32 on CPUs without gradients by oneDNN.
-
-    PyTorch takes MKL there, which leaves more than half the speed of other makers' processors unused.
-    """
-    if hidden_states.dtype == torch.float32 and saves_memory(hidden_states) and torch.backends.mkldnn.is_available():
-        return torch.ops.mkldnn._linear_pointwise(hidden_states, weight, bias, "none", [], "")
-    return nn.functional.linear(hidden_states, weight, bias)
-
-
-def activate(activation: nn.Module, hidden_states: torch.Tensor) -> torch.Tensor:
-    """Apply an elementwise function to a channels-last feature map, seen as the contiguous tensor it is in memory.
-
-    On CPUs, PyTorch's kernels take half as long on that. Without gradients, `hidden_states` may be overwritten.
-    """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return activation(hidden_states)
-    if isinstance(activation, GELUActivation) and saves_memory(hidden_states):
-        torch.ops.aten.gelu_(hidden_states.permute(0, 2, 3, 1))
-        return hidden_states
-    return in_parts(
-        lambda part: activation(part.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), hidden_states, hidden_states
-    )
+def convolution_from(branch: Branch, dtype: torch.dtype, **geometry: int) -> nn.Conv2d:
+    """A biased `nn.Conv2d` with the weights of `branch` and the given channels, kernel size, stride, and so on."""
+    kernel, bias = branch
+    convolution = nn.Conv2d(**geometry, bias=True, device="meta")  # type: ignore[arg-type]
+    convolution.weight = nn.Parameter(kernel.detach().to(dtype).contiguous())
+    convolution.bias = nn.Parameter(bias.detach().to(dtype).contiguous())
+    return convolution
 
 
 def starting_as(conv: Conv, std: float, identity: bool = False) -> Conv:
@@ -125,6 +93,7 @@ class FastViTHDBatchNorm(nn.BatchNorm2d):
         return super().train(mode and not self.frozen)
 
 
+@cpu_forward(conv_norm)
 class FastViTHDConvNorm(nn.Module):
     """Bias-free convolution and batch norm, a branch of the training form."""
 
@@ -134,13 +103,7 @@ class FastViTHDConvNorm(nn.Module):
         self.norm = FastViTHDBatchNorm(config, geometry["out_channels"])
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if self.norm.training or not saves_memory(hidden_states):
-            return self.norm(self.conv(hidden_states))
-        kernel, bias = self.branch()  # far smaller than the feature map
-        dtype, conv = self.conv.weight.dtype, self.conv
-        return nn.functional.conv2d(
-            hidden_states, kernel.to(dtype), bias.to(dtype), conv.stride, conv.padding, groups=conv.groups
-        )
+        return self.norm(self.conv(hidden_states))
 
     def branch(self) -> Branch:
         return fuse_batch_norm(self.conv.weight, self.norm)
@@ -190,6 +153,7 @@ class Reparameterizable(nn.Module):
             self.conv = convolution_from(self.branch(), dtype, **self.geometry)
             for name in self.branch_names:
                 delattr(self, name)
+            mark_as_built(self, self.conv)
 
 
 class SqueezeExcite(nn.Module):
@@ -219,9 +183,10 @@ class ActivatedConv(Reparameterizable):
         self.activation = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return activate(self.activation, self.squeeze_excite(self.linear(hidden_states)))
+        return self.activation(self.squeeze_excite(self.linear(hidden_states)))
 
 
+@cpu_forward(activated_conv)
 class MobileOneBlock(ActivatedConv):
     """MobileOne block (arXiv 2206.04040): convolution, 1x1 scale and skip branches, squeeze-excite, activation."""
 
@@ -271,6 +236,7 @@ class MobileOneBlock(ActivatedConv):
         return add_branches(branches)
 
 
+@cpu_forward(large_kernel_conv)
 class LargeKernelConv(ActivatedConv):
     """7x7 convolution with stride 2 and, in the training form, a 3x3 branch beside it (RepLKNet, arXiv 2203.06717)."""
 
@@ -282,17 +248,6 @@ class LargeKernelConv(ActivatedConv):
             small = {**self.geometry, "kernel_size": 3, "padding": 1}
             self.large_branch = FastViTHDConvNorm(config, **self.geometry)
             self.small_branch = FastViTHDConvNorm(config, **small)
-
-    def linear(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if self.conv is None or not saves_memory(hidden_states) or self.conv.out_channels != 2 * self.conv.groups:
-            return super().linear(hidden_states)
-        # Two outputs per input: oneDNN takes a seventh of the time for each as a depthwise convolution.
-        conv, halves = self.conv, []
-        assert conv.bias is not None
-        for weight, bias in ((conv.weight[half::2], conv.bias[half::2]) for half in (0, 1)):
-            half = nn.functional.conv2d(hidden_states, weight, bias, conv.stride, conv.padding, groups=conv.groups)
-            halves.append(half.permute(0, 2, 3, 1))  # (batch, height, width, channels / 2)
-        return torch.stack(halves, dim=-1).flatten(3).permute(0, 3, 1, 2)  # channels of both halves in turn
 
     def sum_of_branches(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.large_branch(hidden_states) + self.small_branch(hidden_states)
