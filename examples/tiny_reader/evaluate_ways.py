@@ -14,9 +14,10 @@ import argparse
 from pathlib import Path
 
 from figures import markdown_table, write_table
-from transformers_fastvlm.evaluation import EvaluationConfig, ModelOptions, run_evaluation
+from transformers_fastvlm.evaluation import EvaluationConfig, run_evaluation
 from transformers_fastvlm.evaluation.comparison import differences
 from transformers_fastvlm.evaluation.runner import quieten_harness
+from transformers_fastvlm.inference import ModelOptions
 from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line
 
 BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints" / "tiny-reader"

@@ -22,11 +22,10 @@ from transformers import AutoProcessor
 
 from figures import write_table
 from tiny_reader_data import READING_QUESTION, TRAINING_FONTS, Renderer, find_fonts, find_photographs
-from transformers_fastvlm import AutoModelForVision2Seq
 from transformers_fastvlm.evaluation import load_metric
-from transformers_fastvlm.programs.extras import require
+from transformers_fastvlm.extras import require
+from transformers_fastvlm.inference import load_model
 from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line
-from transformers_fastvlm.quantization import quantization_config
 
 EXAMPLES = Path(__file__).resolve().parents[1]
 QUESTION = "Which digit is this?"
@@ -84,12 +83,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the table to this file")
     arguments, further = parser.parse_known_args()
     require(["datasets", "evaluate", "matplotlib", "peft", "sklearn"], "train")
-    from peft import PeftModel
 
     data, test = write_digits(arguments.work_dir / "images", arguments.test_size)
     processor = AutoProcessor.from_pretrained(arguments.model)
     old = old_tasks(processor.image_processor.get_resolution(), arguments.test_size)
-    base = AutoModelForVision2Seq.from_pretrained(arguments.model)
+    base = load_model(arguments.model)
     print(f"{'':18} {'digits':>8} {'words':>8} {'words, adapter off':>20} {'minutes':>8}")
     before = exact_match(base, processor, test, QUESTION)
     words = exact_match(base, processor, old, READING_QUESTION)
@@ -103,9 +101,7 @@ def main() -> None:
         start = time.perf_counter()
         subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
         minutes = (time.perf_counter() - start) / 60
-        quantization = quantization_config("nf4") if options else None
-        model = AutoModelForVision2Seq.from_pretrained(arguments.model, quantization_config=quantization)
-        model = PeftModel.from_pretrained(model, folder).eval()
+        model = load_model(arguments.model, adapter=folder, quantization="nf4" if options else None)
         scores = [exact_match(model, processor, test, QUESTION)]
         scores.append(exact_match(model, processor, old, READING_QUESTION))
         with model.disable_adapter():

@@ -30,7 +30,7 @@ from tiny_reader_data import (
     find_photographs,
     is_held_out,
 )
-from transformers_fastvlm.programs.extras import require
+from transformers_fastvlm.extras import require
 from transformers_fastvlm.programs.files import written_whole
 from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line
 

@@ -7,7 +7,8 @@ import datasets
 import pyarrow.parquet
 from PIL import Image
 
-from transformers_fastvlm.evaluation import EvaluationConfig, ModelOptions
+from transformers_fastvlm.evaluation import EvaluationConfig
+from transformers_fastvlm.inference import ModelOptions
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "checkpoints" / "tiny-reader"

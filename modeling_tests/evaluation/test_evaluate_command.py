@@ -10,9 +10,9 @@ for library in ("lmms_eval", "matplotlib"):
 
 from evaluating import BUNDLED, TASKS
 
+from transformers_fastvlm import extras
 from transformers_fastvlm.cli import app
 from transformers_fastvlm.evaluation import runner
-from transformers_fastvlm.programs import extras
 
 
 def run(*arguments: object):

@@ -20,8 +20,9 @@ from evaluating import BUNDLED, OWN_TASKS, TASKS, config, image_bytes, write_tas
 from helpers_tokenizer import qwen2_tokenizer
 from running_scripts import ENVIRONMENT, run_command
 from transformers_fastvlm import AutoModelForVision2Seq, FastVLMProcessor
-from transformers_fastvlm.evaluation import EvaluationConfig, EvaluationError, ModelOptions, answering, run_evaluation
+from transformers_fastvlm.evaluation import EvaluationConfig, EvaluationError, run_evaluation
 from transformers_fastvlm.evaluation.runner import as_wrong, is_hub_id, to_percent
+from transformers_fastvlm.inference import ModelOptions, answering
 
 
 @pytest.fixture(scope="module")

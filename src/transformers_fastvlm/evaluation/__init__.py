@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How good a checkpoint is: the paper's benchmarks through lmms-eval, and their metrics for scripts of one's own."""
 
-from ..programs.extras import MissingLibraryError
-from .answering import ModelOptions, generate_answers, image_embeddings, load, score_continuations, to_messages
+from ..extras import MissingLibraryError
 from .metric_loading import METRICS, load_metric
 from .runner import EvaluationConfig, EvaluationError, run_evaluation
 
@@ -12,12 +11,6 @@ __all__ = [
     "EvaluationConfig",
     "EvaluationError",
     "MissingLibraryError",
-    "ModelOptions",
-    "generate_answers",
-    "image_embeddings",
-    "load",
     "load_metric",
     "run_evaluation",
-    "score_continuations",
-    "to_messages",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..programs.extras import require
+from ..extras import require
 from .known_tasks import KNOWN_TASKS
 
 # From a palette that colour-blind people can tell apart (Okabe and Ito).

@@ -14,10 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..programs.extras import require
+from ..extras import require
+from ..inference.model_options import ModelOptions
 from ..programs.files import write_text
 from ..programs.mistakes import require_device
-from .answering import ModelOptions
 from .images import blank_for_unreadable, pil_as_it_was
 from .known_tasks import KNOWN_TASKS, METRIC_NAMES
 

@@ -5,24 +5,20 @@
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from ..cpu_kernels import keep_freed_memory
+from ..extras import is_installed, require
 from ..modeling_fastvithd import FastViTHDModel
+from ..parts import Part
 from .decoder import optimize_decoder
 from .linear_layers import int8_is_fast
 from .openvino_encoder import COMPILED_SIZES, PRECISIONS, OpenVinoEncoder
 
 Encoder = Literal["eager", "openvino", "compile"]
-Part = Literal["encoder", "decoder"]
-
-
-class MissingRuntimeError(ImportError):
-    """An option needs a library that is not installed."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ def optimize_for_inference(
 
     Raises:
         ValueError: if an option does not fit the model or the machine.
-        MissingRuntimeError: if a library is not installed.
+        MissingLibraryError: if a library is not installed.
         OSError: if a converted encoder cannot be written to `cache_dir`.
     """
     start = time.perf_counter()
@@ -93,7 +89,7 @@ def optimize_for_inference(
     tower = model if isinstance(model, FastViTHDModel) else model.base_model.vision_tower
     if encoder is None:
         encoder = "compile" if device.type != "cpu" else "eager"
-        if encoder == "eager" and _installed("openvino") and tower.dtype in PRECISIONS:
+        if encoder == "eager" and is_installed("openvino") and tower.dtype in PRECISIONS:
             encoder = "openvino"
     _check(model, device, encoder, int8)
     if "encoder" in int8:
@@ -114,10 +110,6 @@ def optimize_for_inference(
     return Optimization(encoder, tuple(int8), time.perf_counter() - start, was_cached)
 
 
-def _installed(module: str) -> bool:
-    return find_spec(module) is not None
-
-
 def _check(model: Any, device: torch.device, encoder: Encoder, int8: Collection[Part]) -> None:
     if encoder not in ("eager", "openvino", "compile"):
         raise ValueError(f"Unknown encoder {encoder!r}; known are 'eager', 'openvino' and 'compile'.")
@@ -132,8 +124,7 @@ def _check(model: Any, device: torch.device, encoder: Encoder, int8: Collection[
     if "encoder" in int8 and encoder != "openvino":
         raise ValueError(f"An int8 encoder runs in OpenVINO only, not with encoder={encoder!r}.")
     needed = ["openvino"] * (encoder == "openvino") + ["nncf"] * ("encoder" in int8)
-    if missing := [module for module in needed if not _installed(module)]:
-        raise MissingRuntimeError(f"This needs {' and '.join(missing)}: pip install 'transformers-fastvlm[inference]'")
+    require(needed, "inference")
 
 
 def _check_calibration(tower: FastViTHDModel, pixels: torch.Tensor | None) -> None:
