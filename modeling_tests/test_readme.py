@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from transformers_fastvlm import AutoModelForVision2Seq
+from transformers_fastvlm import AutoModelForVision2Seq, cpu_kernels
 
 ROOT = Path(__file__).parent.parent
 TINY_READER = ROOT / "checkpoints" / "tiny-reader"
@@ -59,6 +59,7 @@ def run(path: Path, wanted: slice = slice(None)) -> None:
 def here(tmp_path, monkeypatch) -> Path:
     """A working directory with what snippets name."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cpu_kernels, "KERNELS", dict(cpu_kernels.KERNELS))  # a guide adds one
     monkeypatch.setattr("transformers_fastvlm.inference.openvino_encoder.HF_HOME", str(tmp_path / "cache"))
     shutil.copyfile(TINY_READER / "images" / "cat.jpg", "photo.jpg")
     shutil.copyfile(TINY_READER / "images" / "sign.png", "sign.png")

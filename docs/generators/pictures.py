@@ -1,6 +1,6 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of the package, drawn from its source: the way of a call, and which file imports which."""
+"""Pictures and a list made from the package's source: the way of a call, which file imports which, what each has."""
 
 import ast
 from collections.abc import Callable, Iterable
@@ -216,8 +216,19 @@ def _svg(width: float, height: float, lines: list[str], title: str) -> str:
     )
 
 
+def list_files(package: Path) -> str:
+    """A Markdown table of the core's files, each with the first sentence of its docstring."""
+    lines = ["| file | has |", "|---|---|"]
+    for name in sorted(core_imports(package)):
+        text = ast.get_docstring(ast.parse((package / f"{name}.py").read_text(encoding="utf-8"))) or ""
+        first = " ".join(text.split("\n\n")[0].split()).replace("|", "\\|")
+        lines.append(f"| `{name}.py` | {first} |")
+    return "\n".join(lines)
+
+
 PICTURES: dict[str, Callable[[Path], str]] = {
     "call": draw_call,
     "files": lambda package: draw_imports(core_imports(package), "Which files of the core import which"),
+    "index": list_files,
     "rooms": lambda package: draw_imports(room_imports(package), "Which parts of the package import which"),
 }
