@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
-from ..modeling_fastvithd import FastViTHDModel
-from ..reparameterizable_layers import LargeKernelConv
+from ..layers_fastvithd import LargeKernelConv
+from ..modeling_fastvithd import FastViTHDModel, PointwiseLinear
 
 ATTENTION = "heads_as_batch"  # the name in `config._attn_implementation` while an encoder is converted
 _TRACED_SIZE = 2  # in strides; every larger size follows from the same graph
@@ -87,6 +87,8 @@ def convert(encoder: FastViTHDModel, calibration_pixels: torch.Tensor | None) ->
     for module in plain.modules():
         if isinstance(module, LargeKernelConv):
             module.conv.__class__ = DepthwiseParts
+        elif isinstance(module, PointwiseLinear):  # OpenVINO has its own ways
+            module.__class__ = nn.Conv2d
     channels, side = encoder.config.num_channels, _TRACED_SIZE * encoder.config.stride
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of every check of a shape
