@@ -129,9 +129,10 @@ class Bench:
 
     def write(self) -> None:
         report = {
+            "benchmark": "gpu",
             "command": " ".join(["python", "benchmarks/gpu.py", *sys.argv[1:]]),
             "machine": machine(self.device),
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "date": datetime.now(timezone.utc).date().isoformat(),
             "results": self.results,
         }
         self.options.output.parent.mkdir(parents=True, exist_ok=True)

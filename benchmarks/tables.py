@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from command_lines import run_script
+from gpu_report import gpu_report
 from promised_ratios import ratios_report
 from transformers_fastvlm.benchmark.kinds import ENCODER, TRAIN, TTFT
 from transformers_fastvlm.benchmark.report import Report, machine_lines
@@ -24,6 +25,7 @@ REPORTS: dict[str, Report] = {
     "ttft": TTFT.report,
     "train": TRAIN.report,
     "ratios": ratios_report,
+    "gpu": gpu_report,
 }
 
 

@@ -18,7 +18,6 @@ from torch.utils import deterministic
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(HERE.parent / "hub_upload"))
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
 GOLDEN = HERE / "golden"
@@ -94,7 +93,7 @@ def exact_float32(monkeypatch):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A Hub on this machine that this process's clients talk to, as Alice, who may also write to `acme`."""
-    from hub_upload.loopback_hub import LoopbackHub, User, patched_client
+    from publishing.loopback_hub import LoopbackHub, User, patched_client
 
     users = {
         "hf_alice": User("alice", orgs={"acme": "write", "readers": "read"}),

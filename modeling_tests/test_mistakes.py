@@ -129,12 +129,13 @@ def run_script(capsys, script: str, *arguments: object) -> tuple[int | None, lis
     """Its exit code, `None` without one, and the lines on stderr; in this process, whose imports are done."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCELERATE_USE_CPU", "true")
-        patch.setattr(sys, "argv", [str(EXAMPLES / script), *map(str, arguments)])
-        patch.syspath_prepend(str(EXAMPLES))
+        (path,) = EXAMPLES.rglob(script)
+        patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        patch.syspath_prepend(str(path.parent))
         patch.setitem(sys.modules, "__main__", sys.modules["__main__"])
         capsys.readouterr()
         try:
-            runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+            runpy.run_path(str(path), run_name="__main__")
         except SystemExit as ended:
             return ended.code, capsys.readouterr().err.splitlines()
     return None, capsys.readouterr().err.splitlines()
@@ -268,7 +269,7 @@ def test_a_script_ends_in_one_line(script, arguments, message, here, capsys):
 
 
 def test_every_script_that_takes_arguments_is_in_the_table():
-    scripts = {path.name for path in EXAMPLES.glob("*.py") if '__name__ == "__main__"' in path.read_text()}
+    scripts = {path.name for path in EXAMPLES.rglob("*.py") if '__name__ == "__main__"' in path.read_text()}
     assert scripts == set(MISTAKES)
 
 
@@ -325,7 +326,12 @@ finally:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["bench", "encoder", "--help"], ["evaluate", "--help"], ["report", "--help"], []],
+    [
+        [],
+        ["--help"],
+        ["--version"],
+        *([*command, "--help"] for command in (["bench", "encoder"], ["evaluate"], ["publish"])),
+    ],
 )
 def test_help_and_version_import_nothing_heavy_and_warn_of_nothing(arguments):
     done = run_process("-c", LIGHT, *arguments, PYTHONPATH=os.pathsep.join(sys.path))

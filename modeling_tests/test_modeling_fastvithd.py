@@ -8,11 +8,19 @@ from transformers import AutoBackbone, AutoModel
 
 from conftest import assert_close_to_largest, seeded_image
 from tiny_models import randomize, tiny_config, tiny_vision_config
-from transformers_fastvlm import FastViTHDBackbone, FastViTHDConfig, FastViTHDModel, FastVLMModel, modeling_fastvithd
+from transformers_fastvlm import FastViTHDBackbone, FastViTHDConfig, FastViTHDModel, FastVLMModel
 from transformers_fastvlm.checkpoint_formats import encoder_renamings
 from transformers_fastvlm.configuration_fastvlm import FASTVITHD_FAMILY
+from transformers_fastvlm.cpu_kernels import use_cpu_kernels
 
 pytestmark = pytest.mark.usefixtures("nan_in_uninitialized_memory")
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["kernels", "plain"])
+def with_and_without_kernels(request):
+    with use_cpu_kernels(request.param):
+        yield
+
 
 ALL_TENSORS = ("last_hidden_state", "pooler_output")
 
@@ -269,52 +277,6 @@ def test_any_size_divisible_by_the_stride():
     ]:
         with pytest.raises(ValueError, match=message):
             model(image(*size))
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("reparameterized", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_memory_saving_path_equals_the_plain_one(dtype, reparameterized, batch):
-    """Without gradients, large feature maps are gone through in parts, with batch norms folded on the way.
-
-    So is the stem, in strips of the image.
-    """
-    model = tiny_encoder(reparameterized=reparameterized).to(dtype)
-    pixels = image(batch, 3, 384, 320)
-    given = pixels.clone()
-    strips = []
-    model.stem.register_forward_hook(lambda module, inputs, output: strips.append(output.shape[2]))
-    plain = model(pixels, output_hidden_states=True)
-    assert plain.last_hidden_state.requires_grad
-    assert strips == [96]
-    with torch.no_grad():
-        saving = model(pixels, output_hidden_states=True)
-    assert torch.equal(pixels, given)
-    assert strips[1:] == [51, 46] * batch  # the second strip looks back at one row
-    exact = model.double()(pixels.to(dtype).double(), output_hidden_states=True)
-    maps = ([*output.hidden_states, output.last_hidden_state] for output in (saving, plain, exact))
-    for ours, expected, truth in zip(*maps):
-        assert ours.stride() == expected.stride()
-        error, plain_error = ((each - truth).norm() / truth.norm() for each in (ours, expected))
-        assert error < 1e-6 if dtype == torch.float32 else error < 1.25 * plain_error
-        if dtype == torch.float32:
-            assert_close_to_largest(ours, expected.detach(), 1e-5)
-
-
-@torch.no_grad()
-def test_large_images_are_encoded_one_by_one(monkeypatch):
-    model = tiny_encoder()
-    pixels = image(3, 3, 128, 192)
-    expected = model(pixels)
-    sizes = []
-    model.stages[0].register_forward_hook(lambda module, inputs, output: sizes.append(len(output[0])))
-    monkeypatch.setattr(modeling_fastvithd, "PIXELS_AT_ONCE", 128 * 128)
-    outputs = model(pixels)
-    assert sizes == [1, 1, 1]
-    for name in ALL_TENSORS:
-        torch.testing.assert_close(getattr(outputs, name), getattr(expected, name))
-    model(pixels, output_hidden_states=True)
-    assert sizes[3:] == [3]
 
 
 def test_one_image_gives_the_same_alone_and_in_a_batch():

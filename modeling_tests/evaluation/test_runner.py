@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 for library in ("lmms_eval", "accelerate", "datasets"):
     pytest.importorskip(library, reason=f"evaluation needs {library} (the `evaluation` extra)")
 
-from evaluating import BUNDLED, OWN_TASKS, config, image_bytes, write_task
+from evaluating import BUNDLED, OWN_TASKS, TASKS, config, image_bytes, write_task
 
 from helpers_tokenizer import qwen2_tokenizer
 from running_scripts import ENVIRONMENT, run_command
@@ -177,7 +177,8 @@ def wait_for_lines(path: Path, count: int, process: subprocess.Popen) -> None:
 
 
 def command(folder: Path, *tasks: str, limit: int = 12) -> list[str]:
-    options = ["--model", BUNDLED, "--tasks", ",".join(tasks), "--limit", limit, "--output", folder / "results.json"]
+    options = ["--model", BUNDLED, "--tasks", ",".join(tasks), "--include-path", TASKS, "--limit", limit]
+    options += ["--output", folder / "results.json"]
     return ["-m", "transformers_fastvlm", "evaluate", *map(str, options)]
 
 
@@ -275,13 +276,13 @@ def test_fractions_become_percent(value, scores, factor):
 def test_pil_refuses_images_cut_short_before_and_after(tmp_path):
     """lmms-eval has PIL read them; checks of training data in the same process still have to find them broken."""
     program = (
-        "from PIL import ImageFile\n"
+        "import sys\nfrom PIL import ImageFile\n"
         "from transformers_fastvlm.evaluation import load_metric\n"
         "from transformers_fastvlm.evaluation.runner import load_tasks, quieten_harness\n"
-        "load_metric('vqa_accuracy'), quieten_harness(), load_tasks(['tiny_reading'])\n"
+        "load_metric('vqa_accuracy'), quieten_harness(), load_tasks(['tiny_reading'], sys.argv[1])\n"
         "assert not ImageFile.LOAD_TRUNCATED_IMAGES"
     )
-    subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", program, TASKS], env=ENVIRONMENT, check=True, timeout=300)
     write_task(tmp_path, "words", [image_bytes()[:100]], answer=["A"])
     (row,) = run_evaluation(config(tmp_path, "words", include_path=tmp_path))["results"]
     assert row["unreadable"] == 0

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tiny_models import IMAGE_TOKEN_ID, TOKENS_PER_IMAGE, tiny_model
-from transformers_fastvlm import FastVLMForConditionalGeneration, cpu_attention
-from transformers_fastvlm.inference import Int8Linear, PackedLinear, decoder, optimize_for_inference
+from transformers_fastvlm import FastVLMForConditionalGeneration, cpu_kernels
+from transformers_fastvlm.inference import Int8Linear, PackedLinear, optimize_for_inference
 from transformers_fastvlm.inference.linear_layers import int8_is_fast, packing_is_fast
 
 pytestmark = pytest.mark.usefixtures("nan_in_uninitialized_memory")
@@ -58,15 +58,15 @@ def test_bfloat16_without_a_mask_takes_the_faster_attention(monkeypatch, padded,
     inputs = prompt(padded)
     before = model(**inputs).logits.float()
     optimize_for_inference(model, encoder="eager")
-    used = []
+    used, attention = [], cpu_kernels.cpu_attention
 
-    def noted(*args, **kwargs):
-        used.append(1)
-        return cpu_attention.cpu_attention(*args, **kwargs)
+    def noted(*args, is_causal, **kwargs):
+        used.append(is_causal)  # the decoder's is, and the encoder's is not
+        return attention(*args, is_causal=is_causal, **kwargs)
 
-    monkeypatch.setattr(decoder, "cpu_attention", noted)
+    monkeypatch.setattr(cpu_kernels, "cpu_attention", noted)
     after = model(**inputs).logits.float()
-    assert len(used) == calls
+    assert sum(used) == calls
     seen = inputs["attention_mask"].bool()
     expected = exact(**inputs).logits
     error, its_error = ((logits - expected)[seen].norm() / expected[seen].norm() for logits in (after, before))

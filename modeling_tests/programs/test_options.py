@@ -1,6 +1,7 @@
 """Options of commands out of the dataclasses that they fill."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -118,3 +119,44 @@ def test_what_is_wrong_is_named(arguments, message):
     seen, done = run(*arguments)
     assert (seen, done.exit_code) == ([], 2)
     assert message in done.stderr
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    What is cooked.
+
+    Args:
+        dish: Its name.
+        heat: low or high.
+        book: Where it stands.
+    """
+
+    dish: str
+    heat: Literal["low", "high"] | None = None
+    book: Path | None = None
+
+
+def test_one_field_may_be_given_by_its_position():
+    app, seen = typer.Typer(), []
+
+    @app.command()
+    @with_options_of(Recipe, argument="dish")
+    def cook(**options: Any) -> None:
+        seen.append(filled(Recipe, options))
+
+    assert CliRunner().invoke(app, ["soup"]).exit_code == 0
+    assert CliRunner().invoke(app, ["--heat", "low", "soup", "--book", "a.txt"]).exit_code == 0
+    assert seen == [Recipe("soup"), Recipe("soup", "low", Path("a.txt"))]
+    assert CliRunner().invoke(app, []).exit_code == 2
+
+
+def test_a_field_without_a_description_is_noticed():
+    @dataclass
+    class Silent:
+        """Args: none."""
+
+        dish: str
+
+    with pytest.raises(KeyError, match="dish"):
+        with_options_of(Silent)(lambda **options: None)

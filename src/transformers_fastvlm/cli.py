@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from .benchmark.command import bench
 from .evaluation.command import evaluate, report
 from .programs.commands import end_after
+from .publishing.command import publish_command
 
 
 class OneLineErrors(TyperGroup):
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.command()(evaluate)
 app.command()(report)
+app.command("publish")(publish_command)
 
 
 @app.callback()

@@ -30,12 +30,22 @@ from transformers.utils.generic import can_return_tuple
 
 from .checkpoint_formats import encoder_renamings
 from .configuration_fastvlm import FastViTHDConfig
-from .cpu_attention import cpu_attention, suits_cpu_attention
+from .cpu_kernels import (
+    attention_block,
+    conv_feed_forward,
+    convolution_block,
+    cpu_forward,
+    encoder_features,
+    is_float32,
+    is_sdpa,
+    mark_as_built,
+    pointwise_linear,
+    runs_elsewhere_or_in_turn,
+    self_attention,
+    stem_in_strips,
+)
 from .finite_checks import raise_on_non_finite_features
-from .loading import CheckpointLoadingMixin
-from .prompt_checks import raise_on_bad_pixels
-from .reparameterizable_layers import (
-    POSITIONS_AT_ONCE,
+from .layers_fastvithd import (
     ConditionalPositionEncoding,
     FastViTHDBatchNorm,
     FastViTHDConvNorm,
@@ -43,16 +53,12 @@ from .reparameterizable_layers import (
     MobileOneBlock,
     Reparameterizable,
     RepMixer,
-    activate,
-    add_scaled,
-    in_parts,
-    keep_freed_memory,
+    identity_kernel,
     layer_scale,
-    linear,
-    saves_memory,
     starting_as,
 )
-from .reparameterization import identity_kernel
+from .loading import CheckpointLoadingMixin
+from .prompt_checks import raise_on_bad_pixels
 
 
 @dataclass
@@ -77,9 +83,7 @@ class FastViTHDModelOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-STEM_STRIDE = 4
 CLIP_HEAD = r"(^|\.)projection$"  # stored, and left out where `config.projection_dim` is `None`
-PIXELS_AT_ONCE = 512 * 512  # of one image of a batch, above which memory traffic decides on a CPU
 
 
 class DropPath(nn.Module):
@@ -96,20 +100,19 @@ class DropPath(nn.Module):
         return hidden_states * keep / (1 - self.rate)
 
 
+@cpu_forward(pointwise_linear, applies=is_float32)
 class PointwiseLinear(nn.Conv2d):
     """A 1x1 convolution computed as the matrix product that it is.
 
-    Where there are few positions and many channels, PyTorch's CPU convolution spends most of its time on re-laying out
-    the weights.
+    Where there are few positions and many channels, convolutions spend most of their time on re-laying out weights.
     """
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if torch.jit.is_tracing():  # other runtimes have their own ways
-            return super().forward(hidden_states)
         tokens = hidden_states.permute(0, 2, 3, 1)  # (batch, height, width, channels)
-        return linear(tokens, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        return nn.functional.linear(tokens, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
+@cpu_forward(conv_feed_forward)
 class ConvFeedForward(nn.Module):
     """7x7 depthwise convolution and batch norm, then two pointwise layers with an activation between them."""
 
@@ -124,11 +127,7 @@ class ConvFeedForward(nn.Module):
         self.fc2 = starting_as(pointwise(hidden_channels, channels, 1), std=config.initializer_range)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = self.depthwise(hidden_states)
-        return in_parts(self.pointwise, hidden_states, hidden_states)
-
-    def pointwise(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.fc2(activate(self.activation, self.fc1(hidden_states)))
+        return self.fc2(self.activation(self.fc1(self.depthwise(hidden_states))))
 
 
 def eager_attention(
@@ -153,6 +152,7 @@ def eager_attention(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
+@cpu_forward(self_attention, applies=is_sdpa)
 class FastViTHDAttention(nn.Module):
     """Multi-head self-attention over all positions of a feature map."""
 
@@ -167,23 +167,22 @@ class FastViTHDAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        implementation = self.config._attn_implementation
+        return self.attend(hidden_states, ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention))
+
+    def attend(self, hidden_states: torch.Tensor, attention: Callable) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """From `(batch, tokens, channels)` to the same and the weights, by a function of the attention interface."""
         batch, tokens, channels = hidden_states.shape
         qkv = self.qkv(hidden_states).view(batch, tokens, 3, -1, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, tokens, head_dim)
-        output, weights = self.attend(query, key, value)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        output, weights = attention(
+            self, query, key, value, None, scaling=self.scaling, dropout=dropout, is_causal=False
+        )
         return self.proj(output.reshape(batch, tokens, channels)), weights
 
-    def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        implementation = self.config._attn_implementation
-        if implementation == "sdpa" and not self.training and suits_cpu_attention(query):
-            return cpu_attention(query, key, value, self.scaling), None
-        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
-        dropout = self.config.attention_dropout if self.training else 0.0
-        return attention(self, query, key, value, None, scaling=self.scaling, dropout=dropout, is_causal=False)
 
-
+@cpu_forward(convolution_block)
 class RepMixerBlock(GradientCheckpointingLayer):
     """Block of the convolutional stages."""
 
@@ -197,16 +196,18 @@ class RepMixerBlock(GradientCheckpointingLayer):
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, None]:
         hidden_states = self.token_mixer(hidden_states)
         update = self.drop_path(self.feed_forward(hidden_states))
-        return add_scaled(hidden_states, self.layer_scale, update), None
+        return torch.addcmul(hidden_states, self.layer_scale, update), None
 
 
+@cpu_forward(attention_block)
 class AttentionBlock(GradientCheckpointingLayer):
     """Block of the attention stages."""
 
     def __init__(self, config: FastViTHDConfig, channels: int, drop_path_rate: float):
         super().__init__()
+        self.norms_positions = config.attention_norm == "layer_norm"
         self.norm: nn.Module
-        if config.attention_norm == "layer_norm":
+        if self.norms_positions:
             self.norm = nn.LayerNorm(channels, eps=config.layer_norm_eps)
         else:
             self.norm = FastViTHDBatchNorm(config, channels)
@@ -216,17 +217,21 @@ class AttentionBlock(GradientCheckpointingLayer):
         self.layer_scale_2 = layer_scale(config, channels)
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def attend(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The normalised feature map through the token mixer, again as a feature map, and the attention weights."""
         batch, channels, height, width = hidden_states.shape
-        if isinstance(self.norm, nn.LayerNorm):
-            normed = self.norm(hidden_states.permute(0, 2, 3, 1)).reshape(batch, -1, channels)
+        if self.norms_positions:
+            normed = self.norm(hidden_states.permute(0, 2, 3, 1))  # (batch, height, width, channels)
         else:
-            normed = self.norm(hidden_states).permute(0, 2, 3, 1).reshape(batch, -1, channels)
-        attended, weights = self.token_mixer(normed)  # (batch, tokens, channels)
-        attended = attended.view(batch, height, width, channels).permute(0, 3, 1, 2)
-        hidden_states = add_scaled(hidden_states, self.layer_scale_1, self.drop_path(attended))
+            normed = self.norm(hidden_states).permute(0, 2, 3, 1)
+        attended, weights = self.token_mixer(normed.reshape(batch, -1, channels))  # (batch, tokens, channels)
+        return attended.view(batch, height, width, channels).permute(0, 3, 1, 2), weights
+
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        attended, weights = self.attend(hidden_states)
+        hidden_states = torch.addcmul(hidden_states, self.layer_scale_1, self.drop_path(attended))
         update = self.drop_path(self.feed_forward(hidden_states))
-        return add_scaled(hidden_states, self.layer_scale_2, update), weights
+        return torch.addcmul(hidden_states, self.layer_scale_2, update), weights
 
 
 class Downsampling(nn.Module):
@@ -240,6 +245,22 @@ class Downsampling(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.pointwise(self.large_kernel(hidden_states))
+
+
+@cpu_forward(stem_in_strips)
+class FastViTHDStem(nn.Sequential):
+    """Three MobileOne blocks that take an image to a quarter of its resolution."""
+
+    def __init__(self, config: FastViTHDConfig):
+        width, scale_branch = config.hidden_sizes[0], config.stem_scale_branch
+        super().__init__(
+            MobileOneBlock(config, config.num_channels, width, 3, stride=2, scale_branch=scale_branch),
+            MobileOneBlock(config, width, width, 3, stride=2, groups=width, scale_branch=scale_branch),
+            MobileOneBlock(config, width, width, 1),
+        )
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return super().forward(pixel_values.contiguous(memory_format=torch.channels_last))
 
 
 class FastViTHDStage(nn.Module):
@@ -299,17 +320,15 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
 
     def __init__(self, config: FastViTHDConfig):
         super().__init__(config)
-        width = config.hidden_sizes[0]
-        scale_branch = config.stem_scale_branch
-        self.stem = nn.Sequential(
-            MobileOneBlock(config, config.num_channels, width, 3, stride=2, scale_branch=scale_branch),
-            MobileOneBlock(config, width, width, 3, stride=2, groups=width, scale_branch=scale_branch),
-            MobileOneBlock(config, width, width, 1),
-        )
+        self.stem = FastViTHDStem(config)
         rates = torch.linspace(0, config.drop_path_rate, sum(config.depths), device="cpu").split(config.depths)
         self.stages = nn.ModuleList(
             FastViTHDStage(config, index, stage_rates.tolist()) for index, stage_rates in enumerate(rates)
         )
+
+    def post_init(self) -> None:
+        super().post_init()
+        mark_as_built(*self.modules())
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -351,34 +370,11 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
         return self
 
     def _check_pixels(self, pixel_values: torch.Tensor) -> None:
-        # Whoever compiles or traces would take the sizes that were compared for fixed.
-        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
-            raise_on_bad_pixels(pixel_values, self.config.num_channels, self.config.stride)
-
-    def _stem_output(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The stem's feature map, `(batch, channels, height / 4, width / 4)`.
-
-        That of its first convolution is far larger, so on a CPU without gradients the image goes strip by strip.
-        A strip has one row more at its top, for the convolutions to look back at; what comes of that row is dropped.
-        """
-        batch, _, height, width = pixel_values.shape
-        if self.training or not saves_memory(pixel_values):
-            return self.stem(pixel_values.contiguous(memory_format=torch.channels_last))
-        keep_freed_memory()
-        rows = max(1, 2 * POSITIONS_AT_ONCE // (width // STEM_STRIDE))
-        shape = batch, self.config.hidden_sizes[0], height // STEM_STRIDE, width // STEM_STRIDE
-        output = pixel_values.new_empty(shape).contiguous(memory_format=torch.channels_last)
-        for image, result in zip(pixel_values.split(1), output.split(1)):
-            for top in range(0, shape[2], rows):
-                first = max(top - 1, 0)
-                strip = image[:, :, STEM_STRIDE * first : STEM_STRIDE * (top + rows)]
-                strip = self.stem(strip.contiguous(memory_format=torch.channels_last))
-                result[:, :, top : top + rows] = strip[:, :, top - first :]
-        return output
+        raise_on_bad_pixels(pixel_values, self.config.num_channels, self.config.stride)
 
     def _stage_outputs(self, pixel_values: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Feature maps of the stem and of each stage, and the attention weights of each attention block."""
-        hidden_states = self._stem_output(pixel_values.to(next(self.stem.parameters()).dtype))
+        hidden_states = self.stem(pixel_values.to(next(self.stem.parameters()).dtype))
         outputs, attentions = [hidden_states], []
         for stage in self.stages:
             hidden_states, stage_attentions = stage(hidden_states)
@@ -387,6 +383,7 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
         return outputs, attentions
 
 
+@cpu_forward(encoder_features, method="features", applies=runs_elsewhere_or_in_turn)
 class FastViTHDModel(FastViTHDPreTrainedModel):
     """FastViTHD with the convolution whose output FastVLM reads and, if `config.projection_dim`, the CLIP head.
 
@@ -394,8 +391,7 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
     (`fast_vlm`).
     """
 
-    # Another way from pixels to features on CPUs, which takes over where these alone are wanted, no gradients, and no
-    # tracer or compiler looks on. Gives `None` for what it leaves to PyTorch.
+    # Another way to `features` on CPUs, taken where their kernels are. Gives `None` for what it leaves to PyTorch.
     runtime: Callable[[torch.Tensor], torch.Tensor | None] | None = None
 
     def __init__(self, config: FastViTHDConfig):
@@ -431,15 +427,13 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         if output_attentions is None:
             output_attentions = self.config.output_attentions
-        features_alone = not (self.training or output_hidden_states or output_attentions)
         outputs: list[torch.Tensor] = []
         attentions: list[torch.Tensor] = []
-        features = None
-        if features_alone and self.runtime is not None and saves_memory(pixel_values):
-            features = self.runtime(pixel_values)  # (images, hidden_size, height / stride, width / stride)
-        if features is None:
-            one_by_one = features_alone and _go_one_by_one(pixel_values)
-            features, outputs, attentions = self.pytorch_outputs(pixel_values, one_by_one)
+        if output_hidden_states or output_attentions:
+            outputs, attentions = self._stage_outputs(pixel_values)
+            features = self.final_conv(outputs[-1])
+        else:
+            features = self.features(pixel_values)
         raise_on_non_finite_features(features, self, pixel_values)
         pooled = features.mean((2, 3)) @ self.projection if self.projection is not None else None
         return FastViTHDModelOutput(
@@ -449,20 +443,14 @@ class FastViTHDModel(FastViTHDPreTrainedModel):
             attentions=tuple(attentions) if output_attentions else None,
         )
 
-    def pytorch_outputs(
-        self, pixel_values: torch.Tensor, one_by_one: bool = False
-    ) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
-        """Features without `runtime`; of the last images computed together, feature maps and attention weights."""
-        parts = []
-        for images in pixel_values.split(1) if one_by_one else (pixel_values,):
-            outputs, attentions = self._stage_outputs(images)
-            parts.append(self.final_conv(outputs[-1]))
-        return torch.cat(parts) if one_by_one else parts[0], outputs, attentions
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """From `(images, channels, height, width)` to `(images, hidden_size, height / stride, width / stride)`."""
+        return self.pytorch_features(pixel_values)
 
-
-def _go_one_by_one(pixel_values: torch.Tensor) -> bool:
-    """Whether images, such as the tiles of one, are better encoded one after the other: on CPUs, if they are large."""
-    return saves_memory(pixel_values) and len(pixel_values) > 1 and pixel_values[0, 0].numel() > PIXELS_AT_ONCE
+    def pytorch_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """`features` without `runtime`."""
+        outputs, _ = self._stage_outputs(pixel_values)
+        return self.final_conv(outputs[-1])
 
 
 class FastViTHDBackbone(BackboneMixin, FastViTHDPreTrainedModel):

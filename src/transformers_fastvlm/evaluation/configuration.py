@@ -16,7 +16,7 @@ class EvaluationConfig:
 
     Args:
         model: How the checkpoint is loaded.
-        tasks: Of lmms-eval's tasks, groups and tags, or tiny_reading, tiny_counting, ... without network.
+        tasks: Of lmms-eval's tasks, groups and tags, or of those in `include_path`.
         batch_size: Prompts per call.
         limit: Documents per task, from the first on. [default: all]
         device: cpu, cuda, cuda:1, ... [default: the process's GPU, if there is one]

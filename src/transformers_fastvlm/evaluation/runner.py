@@ -17,7 +17,7 @@ from ..extras import installed_versions, require
 from ..programs.files import write_text
 from .configuration import EvaluationConfig
 from .images import blank_for_unreadable, pil_as_it_was
-from .known_tasks import KNOWN_TASKS, METRIC_NAMES, OWN_TASKS
+from .known_tasks import KNOWN_TASKS, METRIC_NAMES
 
 # Metrics that are files to hand in, not scores.
 _NO_SCORES = ("alias", "bypass", "submission")
@@ -120,7 +120,7 @@ def load_tasks(names: Iterable[str], include_path: Path | None = None) -> list[A
 
     Args:
         names: of tasks, groups or tags.
-        include_path: a folder with definitions besides lmms-eval's and this package's.
+        include_path: a folder with definitions besides lmms-eval's.
 
     Raises:
         EvaluationError: if a name is unknown, with those like it; or if the data cannot be loaded.
@@ -128,10 +128,10 @@ def load_tasks(names: Iterable[str], include_path: Path | None = None) -> list[A
     with pil_as_it_was():
         from lmms_eval.tasks import TaskManager
 
-    folders = [str(folder) for folder in (OWN_TASKS, include_path) if folder]
-    manager = TaskManager("ERROR", include_path=folders, include_defaults=False, model_name="fastvlm")
+    options = {"include_path": include_path and str(include_path), "model_name": "fastvlm"}
+    manager = TaskManager("ERROR", include_defaults=False, **options)
     if not set(manager.all_tasks).issuperset(names):  # reading lmms-eval's definitions takes seconds
-        manager = TaskManager("ERROR", include_path=folders, model_name="fastvlm")
+        manager = TaskManager("ERROR", **options)
     tasks = []
     for name in names:
         if name not in manager.all_tasks:
@@ -159,8 +159,6 @@ def _explained(name: str, error: Exception) -> str:
     cause = last.exception() if last is not None else error
     if isinstance(cause, IndexError):
         return f"Task {name!r} has no documents: its data set is empty."
-    if isinstance(cause, FileNotFoundError) and (OWN_TASKS / f"{name}.yaml").exists():
-        return f"The data of {name!r} is in the repository, under checkpoints/tiny-reader/evaluation: {cause}"
     if isinstance(cause, OSError):
         hint = "it needs the network, or a copy in the local cache (HF_HOME)"
     else:
@@ -180,6 +178,7 @@ def task_rows(task: Any, found: dict[str, Any], unreadable: set[int]) -> Iterato
     """
     name, samples = task.task_name, found["samples"][task.task_name]
     known = KNOWN_TASKS.get(name)
+    dataset_name = known.dataset_name if known else (task.config.metadata or {}).get("dataset_name", name)
     for key, value in found["results"][name].items():
         metric, _, filter_name = key.partition(",")
         if metric in _NO_SCORES or "_stderr" in metric or not isinstance(value, (int, float)):
@@ -193,7 +192,7 @@ def task_rows(task: Any, found: dict[str, Any], unreadable: set[int]) -> Iterato
         scale = to_percent(value, scores)
         yield {
             "task": name,
-            "dataset_name": known.dataset_name if known else name,
+            "dataset_name": dataset_name,
             "dataset_id": task.DATASET_PATH if is_hub_id(task.DATASET_PATH) else None,
             "dataset_split": task.config.test_split or task.config.validation_split,
             "metric": metric,

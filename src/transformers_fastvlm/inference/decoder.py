@@ -1,47 +1,13 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""The decoder on CPUs: faster linear layers, and faster attention in transformers' interface."""
+"""The decoder on CPUs: faster linear layers, and the attention of `cpu_kernels`."""
 
 from typing import Any
 
-import torch
 from torch import nn
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from ..cpu_attention import cpu_attention, suits_cpu_attention
-from ..reparameterizable_layers import keep_freed_memory
+from ..cpu_kernels import ATTENTION
 from .linear_layers import Int8Linear, PackedLinear, packing_is_fast, refuse_to_save
-
-ATTENTION = "sdpa_or_cpu_blocks"  # the name in `model.config._attn_implementation`
-
-
-def sdpa_or_cpu_blocks(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    is_causal: bool | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """transformers' "sdpa", and where no mask is needed and it is faster, the same by `cpu_attention`.
-
-    That is prefill and decoding of one prompt, or of several equally long ones.
-    """
-    tokens = query.shape[2]
-    if attention_mask is None and tokens in (1, key.shape[2]) and suits_cpu_attention(query):
-        return cpu_attention(query, key, value, scaling or query.shape[-1] ** -0.5, is_causal=tokens > 1), None
-    return sdpa_attention_forward(
-        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
-    )
-
-
-AttentionInterface.register(ATTENTION, sdpa_or_cpu_blocks)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 def optimize_decoder(model: Any, int8: bool) -> None:
@@ -54,7 +20,6 @@ def optimize_decoder(model: Any, int8: bool) -> None:
     Raises:
         ValueError: if `int8` comes after a call without it, which has packed the weights.
     """
-    keep_freed_memory()
     decoder, projector = model.base_model.language_model, model.base_model.multi_modal_projector
     if decoder.config._attn_implementation == "sdpa":
         decoder.set_attn_implementation(ATTENTION)

@@ -97,15 +97,14 @@ class OpenVinoEncoder:
     def __call__(self, pixel_values: torch.Tensor) -> torch.Tensor | None:
         """
         The features, in the encoder's dtype, or `None` where they are PyTorch's to compute, or to refuse: of sizes
-        that OpenVINO gets wrong, of NaN and infinities, which OpenVINO may make numbers of, of no pixels, and where
-        modules inside the encoder have hooks.
+        that OpenVINO gets wrong, of NaN and infinities, which OpenVINO may make numbers of, and of no pixels.
 
         Raises:
             RuntimeError: if the encoder's weights have changed since.
         """
         if _identity(self.encoder) != self.weights:
             raise RuntimeError("The encoder has changed since `optimize_for_inference`: call that again.")
-        if not pixel_values.numel() or _has_hooks(self.encoder):
+        if not pixel_values.numel():
             return None
         images = pixel_values.detach().to(self.dtype).float().contiguous()
         if not images.sum().isfinite():
@@ -164,7 +163,7 @@ class OpenVinoEncoder:
         _run(request, torch.full_like(image, float("nan")))
         features = _run(request, image)
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            expected = self.encoder.pytorch_outputs(image)[0]
+            expected = self.encoder.pytorch_features(image)
         return largest_difference(features, expected.float())
 
     def _example(self, sides: tuple[int, int]) -> torch.Tensor:
@@ -197,11 +196,6 @@ def largest_difference(features: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest distance at a position of `(images, channels, height, width)`, relative to the mean length there."""
     mean_length = expected.square().sum(1).mean().sqrt()
     return float((features - expected).norm(dim=1).max() / mean_length)
-
-
-def _has_hooks(encoder: FastViTHDModel) -> bool:
-    inside = itertools.islice(encoder.modules(), 1, None)  # the encoder's own are called around the runtime
-    return any(module._forward_hooks or module._forward_pre_hooks for module in inside)
 
 
 def _tensors(encoder: FastViTHDModel) -> Iterator[torch.Tensor]:

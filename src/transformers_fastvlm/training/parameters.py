@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from ..layers_fastvithd import FastViTHDBatchNorm
 from ..modeling_fastvlm import FastVLMForConditionalGeneration
 from ..parts import Part, part_of
-from ..reparameterizable_layers import FastViTHDBatchNorm
 
 PARTS: tuple[Part, ...] = ("encoder", "projector", "decoder")
 
