@@ -59,7 +59,13 @@ def test_first_tokens_are_compared_with_both_peers():
 
 @pytest.mark.parametrize(
     ("as_loaded", "optimized", "verdict"),
-    [(1.9, None, "short"), (2.0, None, "reached"), (1.0, 2.5, "aim"), (None, 2.0, "reached")],
+    [
+        (1.9, None, "short"),
+        (2.0, None, "reached"),
+        (1.0, 2.5, "aim"),
+        (None, 2.0, "reached"),
+        (None, None, "not measured"),
+    ],
 )
 def test_the_better_way_decides(as_loaded, optimized, verdict):
     assert Target("speed", 2.0, 2.5, as_loaded, optimized).verdict == verdict
@@ -98,7 +104,8 @@ def test_nothing_is_measured_where_the_result_cannot_be_written():
     assert "there is no folder" in str(result.exception)
 
 
-def test_every_promise_is_measured_beside_its_peer(monkeypatch):
+@pytest.mark.parametrize("vnni", [True, False])
+def test_every_promise_is_measured_beside_its_peer(vnni, monkeypatch):
     for module in ("timm", "torchvision", "openvino", "nncf"):
         pytest.importorskip(module, reason=f"the check needs {module}")
     seconds = {"ours": 1.0, "upstream": 2.0, "ours-openvino": 0.5, "ours-int8": 0.25, "llava-onevision": 30.0}
@@ -123,17 +130,20 @@ def test_every_promise_is_measured_beside_its_peer(monkeypatch):
         return results[len(asked) - 1]
 
     monkeypatch.setattr(promised_ratios, "in_fresh_process", measured)
+    monkeypatch.setattr(promised_ratios, "int8_is_fast", lambda: vnni)
     check = promised_ratios.check_targets(threads=2)
     assert [target.as_loaded for target in check.targets] == [2.5, 2.5, 2.5, 2.0, 30.0, None, None, 1.0, 2.0]
-    assert [target.optimized for target in check.targets] == [5.0, 5.0, 5.0, 4.0, 60.0, 120.0, 120.0, 1.0, None]
+    int8 = [120.0, 120.0] if vnni else [None, None]
+    assert [target.optimized for target in check.targets] == [5.0, 5.0, 5.0, 4.0, 60.0, *int8, 1.0, None]
+    assert sum(target.verdict == "not measured" for target in check.targets) == (0 if vnni else 2)
     assert check.seconds_to_optimize == (12.0, 2.0)
     configs = [config for arguments in asked for config in arguments if hasattr(config, "subjects")]
     assert [[subject.name for subject in config.subjects] for config in configs] == [
         ["upstream", "ours-openvino"],
         ["upstream", "ours-openvino"],
-        ["upstream", "llava-onevision", "ours-openvino", "ours-int8"],
-        ["llava-onevision"],
+        ["upstream", "llava-onevision", "ours-openvino", *(["ours-int8"] if vnni else [])],
+        *([["llava-onevision"]] if vnni else []),
     ]
-    assert [config.resolutions for config in configs] == [(1024,), (512,), (1024,), (1024,)]
-    assert [config.batch_size for config in configs] == [1, 8, 1, 1]
+    assert [config.resolutions for config in configs[:3]] == [(1024,), (512,), (1024,)]
+    assert [config.batch_size for config in configs[:3]] == [1, 8, 1]
     assert all(config.threads == 2 for config in configs)
