@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import torch
 
-from ..cpu_kernels import keep_freed_memory
 from ..modeling_fastvithd import FastViTHDModel
 from .decoder import optimize_decoder
 from .linear_layers import int8_is_fast
@@ -107,8 +106,6 @@ def optimize_for_inference(
     elif encoder == "compile":
         tower.runtime = None
         tower.compile(mode="reduce-overhead" if device.type == "cuda" else None)
-    if device.type == "cpu":
-        keep_freed_memory()
     if tower is not model and device.type == "cpu":
         optimize_decoder(model, int8="decoder" in int8)
     return Optimization(encoder, tuple(int8), time.perf_counter() - start, was_cached)
