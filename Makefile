@@ -2,19 +2,24 @@ PYTHON ?= python3
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 
+PIP_INSTALL = -m pip install -qq --disable-pip-version-check
+# What every environment that runs tests has besides the package.
+TEST_TOOLS = hypothesis pytest pytest-timeout pytest-xdist
+TINY_READER = checkpoints/tiny-reader
 TINY_TASKS = tiny_reading,tiny_counting,tiny_colours,tiny_digits,tiny_matching,tiny_retrieval
 
-.PHONY: demo test test-slow test-floor test-newest eval lint format clean
+.PHONY: demo test test-slow test-floor test-newest gpu eval bench-check docs lint format clean
 
-demo: .venv/ready
-	.venv/bin/python examples/read_images.py
+demo: .venv/demo-ready
+	@.venv/bin/python examples/read_images.py
 
 # Two tests at a time, one thread each.
 test: lint
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
-test-slow: .venv/ready
-	.venv/bin/python -m pytest -m slow
+# These may take longer than what elsewhere counts as a hang.
+test-slow: .venv/dev-ready
+	.venv/bin/python -m pytest -m slow --timeout 0 -o faulthandler_timeout=0
 
 # The oldest supported transformers, without torchvision, timm or any extra.
 test-floor: .venv-floor/ready
@@ -24,44 +29,59 @@ test-floor: .venv-floor/ready
 test-newest: .venv-newest/ready
 	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 --dist loadfile modeling_tests/robustness modeling_tests/test_*.py
 
+# On a CUDA GPU, where there is one: the tests of the device, then what it takes there, beside peers.
+gpu: .venv/dev-ready
+	.venv/bin/python -m pytest modeling_tests/devices
+	.venv/bin/python benchmarks/gpu.py --output runs/gpu.json $(GPU_OPTIONS)
+
 # Answers that are kept would be those of the code before a change.
-eval: .venv/ready
+eval: .venv/dev-ready
 	rm -rf runs/evaluation
 	mkdir -p runs/evaluation
-	.venv/bin/fastvlm evaluate --model checkpoints/tiny-reader --tasks $(TINY_TASKS) --batch-size 8 \
-		--output runs/evaluation/results.json
-	.venv/bin/fastvlm report runs/evaluation/results.json --baseline checkpoints/tiny-reader/evaluation/results.json \
-		--tolerance 2
+	.venv/bin/fastvlm evaluate --model $(TINY_READER) --tasks $(TINY_TASKS) --include-path $(TINY_READER)/evaluation/tasks \
+		--batch-size 8 --output runs/evaluation/results.json
+	.venv/bin/fastvlm report runs/evaluation/results.json --baseline $(TINY_READER)/evaluation/results.json --tolerance 2
 
-lint: .venv/ready
+# What is promised of speed on two cores, measured beside its peers: some minutes, with nothing else running.
+bench-check: .venv/dev-ready
+	.venv/bin/python benchmarks/promised_ratios.py --threads 2
+
+# The site, in site/. The generator's authors advertise a successor in every run; that is no warning about this site.
+docs: .venv/dev-ready
+	NO_MKDOCS_2_WARNING=true .venv/bin/mkdocs build --strict --quiet
+
+lint: .venv/dev-ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-format: .venv/ready
+format: .venv/dev-ready
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-.venv/ready: pyproject.toml
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --upgrade pip
-	.venv/bin/python -m pip install --quiet -e ".[dev]"
-	touch $@
+.venv/demo-ready: pyproject.toml
+	@echo "Installing transformers-fastvlm and torchvision into .venv: some minutes, once"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python $(PIP_INSTALL) -e ".[vision]"
+	@touch $@
+
+.venv/dev-ready: .venv/demo-ready
+	@echo "Installing what tests and documentation need into .venv: some minutes, once"
+	@.venv/bin/python $(PIP_INSTALL) -e ".[dev]"
+	@touch $@
 
 .venv-floor/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-floor
-	.venv-floor/bin/python -m pip install --quiet --upgrade pip
-	.venv-floor/bin/python -m pip install --quiet "torch==2.13.0" "transformers==5.16.1" hypothesis pytest pytest-xdist -e .
+	.venv-floor/bin/python $(PIP_INSTALL) "torch==2.13.0" "transformers==5.16.1" $(TEST_TOOLS) -e .
 	touch $@
 
 # Everything in the package is in the wheel: made anew when any of it changes.
-.venv-newest/ready: pyproject.toml $(shell find src -name '*.py')
+.venv-newest/ready: pyproject.toml $(shell find src -name '*.py' -o -name '*.jinja')
 	$(PYTHON) -m venv --clear .venv-newest
-	.venv-newest/bin/python -m pip install --quiet --upgrade pip
 	rm -rf dist
-	.venv-newest/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
-	.venv-newest/bin/python -m pip install --quiet dist/*.whl pytest pytest-xdist hypothesis
+	.venv-newest/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
+	.venv-newest/bin/python $(PIP_INSTALL) dist/*.whl $(TEST_TOOLS)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-floor .venv-newest dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-floor .venv-newest dist site .mypy_cache .pytest_cache .ruff_cache

@@ -16,10 +16,9 @@ from pathlib import Path
 import torch
 from transformers import AutoProcessor, HfArgumentParser, Trainer, TrainingArguments, set_seed
 
-from transformers_fastvlm import AutoModelForVision2Seq
-from transformers_fastvlm.programs.extras import require
+from transformers_fastvlm.extras import require
+from transformers_fastvlm.inference import load_model
 from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
-from transformers_fastvlm.quantization import quantization_config
 from transformers_fastvlm.training import (
     FastVLMDataCollator,
     RowFormat,
@@ -77,12 +76,11 @@ class LoraTrainingArguments(TrainingArguments):
     accelerator_config: dict | str | None = field(default_factory=lambda: {"dispatch_batches": False})
 
 
-def load_model(script: ScriptArguments, training: TrainingArguments):
+def load_trainable(script: ScriptArguments, training: TrainingArguments):
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
-    quantization = quantization_config("nf4") if script.load_in_4bit else None
     dtype = torch.bfloat16 if training.bf16 else torch.float32
-    model = AutoModelForVision2Seq.from_pretrained(script.model, dtype=dtype, quantization_config=quantization)
+    model = load_model(script.model, quantization="nf4" if script.load_in_4bit else None, dtype=dtype)
     if script.load_in_4bit:
         model = prepare_model_for_kbit_training(model, training.gradient_checkpointing)
     targets = lora_target_modules(model, projector=script.adapt_projector, encoder=script.adapt_encoder)
@@ -133,7 +131,7 @@ def main() -> None:
     train_set, eval_set, report = load_data(script, processor, row_format)
     if eval_set is None:
         training.eval_strategy = "no"
-    model = load_model(script, training)
+    model = load_trainable(script, training)
     collator = FastVLMDataCollator(processor, row_format)
     trainer = Trainer(model, training, collator, train_dataset=train_set, eval_dataset=eval_set)
     resolution = processor.image_processor.get_resolution()

@@ -12,7 +12,7 @@ contents are lists of parts that say where they are. `--load_in_4bit` is QLoRA o
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import transformers_fastvlm  # noqa: F401  (registers FastVLM with the Auto classes)
-from transformers_fastvlm.programs.extras import require
+from transformers_fastvlm.extras import require
 from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
 
 

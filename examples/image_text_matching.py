@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from transformers_fastvlm.evaluation import ModelOptions, load, score_continuations, to_messages
-from transformers_fastvlm.image_processing_base import read_image
+from transformers_fastvlm.image_reading import read_image
+from transformers_fastvlm.inference import ModelOptions, load, score_continuations, to_messages
 from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
 
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints" / "tiny-reader"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from transformers_fastvlm.evaluation import ModelOptions, image_embeddings, load
-from transformers_fastvlm.image_processing_base import read_image
+from transformers_fastvlm.image_reading import read_image
+from transformers_fastvlm.inference import ModelOptions, image_embeddings, load
 from transformers_fastvlm.programs.mistakes import at_least, mistakes_in_one_line
 from transformers_fastvlm.training.sources import JsonLines
 

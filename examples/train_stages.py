@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from transformers import AutoProcessor, HfArgumentParser, Trainer, TrainingArguments, set_seed
 
-from transformers_fastvlm import AutoModelForVision2Seq
-from transformers_fastvlm.programs.extras import require
+from transformers_fastvlm.extras import require
+from transformers_fastvlm.inference import load_model
 from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
 from transformers_fastvlm.training import (
     STAGES,
@@ -96,7 +96,7 @@ def main() -> None:
     if script.model is None:
         model, processor = build_vlm(script.encoder, script.decoder, resolution)
     else:
-        model = AutoModelForVision2Seq.from_pretrained(script.model, dtype=torch.float32)
+        model = load_model(script.model, dtype=torch.float32)
         processor = AutoProcessor.from_pretrained(script.model, size=resolution)
     train_only(model, stage.trains)
 

@@ -18,7 +18,7 @@ from torch.utils import deterministic
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(HERE.parent / "hub_upload"))
+sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
 GOLDEN = HERE / "golden"
 ORIGIN_OF_GOLDEN = HERE.parent.parent / "shared" / "golden"
@@ -85,9 +85,15 @@ def nan_in_uninitialized_memory():
 
 
 @pytest.fixture
+def exact_float32(monkeypatch):
+    """float32 with all its digits on GPUs, where convolutions round to TF32 by default."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+@pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A Hub on this machine that this process's clients talk to, as Alice, who may also write to `acme`."""
-    from hub_upload.loopback_hub import LoopbackHub, User, patched_client
+    from publishing.loopback_hub import LoopbackHub, User, patched_client
 
     users = {
         "hf_alice": User("alice", orgs={"acme": "write", "readers": "read"}),

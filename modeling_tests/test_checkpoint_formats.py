@@ -19,8 +19,8 @@ from transformers_fastvlm import (
     FastVLMConfig,
     FastVLMForConditionalGeneration,
 )
+from transformers_fastvlm.checkpoint_files import tensor_headers
 from transformers_fastvlm.checkpoint_formats import has_training_form, to_own_config
-from transformers_fastvlm.loading import tensor_headers
 
 
 @pytest.fixture

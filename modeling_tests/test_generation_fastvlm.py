@@ -1,6 +1,7 @@
 """What `generate` refuses, where it stops, and which stop tokens a loaded model has."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -91,3 +92,26 @@ def test_stop_tokens_of_an_own_checkpoint_are_kept(tmp_path):
     assert model.generation_config.eos_token_id == model.config.text_config.eos_token_id
     path.unlink()
     assert FastVLMForConditionalGeneration.from_pretrained(folder).generation_config.eos_token_id is not None
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"pad_token_id": []},
+        {"pad_token_id": "x"},
+        {"eos_token_id": "x"},
+        {"eos_token_id": ["a"]},
+        {"eos_token_id": 1.5},
+        {"bos_token_id": {}},
+        {"max_new_tokens": []},
+        {"suppress_tokens": 4},
+        {"watermarking_config": 5},
+        {"cache_implementation": "no such cache"},
+    ],
+)
+def test_a_generation_setting_of_a_wrong_type_names_the_file(tmp_path, setting):
+    folder = write_tiny_checkpoint(tmp_path)
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | setting))
+    with pytest.raises(ValueError, match=rf"generation_config\.json of .*{re.escape(str(folder))}.* has a bad value"):
+        FastVLMForConditionalGeneration.from_pretrained(folder)

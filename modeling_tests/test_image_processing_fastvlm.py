@@ -18,7 +18,7 @@ from helpers_images import (
     random_pixels,
     to_bytes,
 )
-from transformers_fastvlm.image_processing_base import fit_within, select_grid
+from transformers_fastvlm.image_processing_common_fastvlm import fit_within, select_grid
 from transformers_fastvlm.image_processing_fastvlm import FastVLMImageProcessor
 
 CASES = json.loads((GOLDEN / "preprocessing" / "cases.json").read_text())

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from helpers_images import backends, needs_torchvision, random_pixels, to_bytes
-from transformers_fastvlm.image_processing_base import FastVLMImageProcessorKwargs
+from transformers_fastvlm.image_processing_common_fastvlm import FastVLMImageProcessorKwargs
 from transformers_fastvlm.image_processing_fastvlm import FastVLMImageProcessor
 from transformers_fastvlm.image_processing_pil_fastvlm import FastVLMImageProcessorPil
 

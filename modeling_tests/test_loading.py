@@ -16,7 +16,8 @@ from transformers_fastvlm import (
     FastVLMForConditionalGeneration,
     FastVLMModel,
 )
-from transformers_fastvlm.loading import find_image_token_id, tensor_headers, weight_files
+from transformers_fastvlm.checkpoint_files import tensor_headers, weight_files
+from transformers_fastvlm.checkpoint_formats import find_image_token_id
 
 
 @pytest.fixture

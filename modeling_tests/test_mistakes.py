@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from running_scripts import ENVIRONMENT
+from transformers_fastvlm import extras
 from transformers_fastvlm.cli import app
 from transformers_fastvlm.evaluation import comparison
-from transformers_fastvlm.programs import extras
 from transformers_fastvlm.programs.mistakes import (
     TRACEBACK,
     at_least,
@@ -51,7 +51,7 @@ def import_missing_module():
 
 
 def import_missing_name():
-    from transformers_fastvlm.programs.extras import no_such_name  # noqa: F401
+    from transformers_fastvlm.extras import no_such_name  # noqa: F401
 
 
 def unpack_too_many():
@@ -129,12 +129,13 @@ def run_script(capsys, script: str, *arguments: object) -> tuple[int | None, lis
     """Its exit code, `None` without one, and the lines on stderr; in this process, whose imports are done."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCELERATE_USE_CPU", "true")
-        patch.setattr(sys, "argv", [str(EXAMPLES / script), *map(str, arguments)])
-        patch.syspath_prepend(str(EXAMPLES))
+        (path,) = EXAMPLES.rglob(script)
+        patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        patch.syspath_prepend(str(path.parent))
         patch.setitem(sys.modules, "__main__", sys.modules["__main__"])
         capsys.readouterr()
         try:
-            runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+            runpy.run_path(str(path), run_name="__main__")
         except SystemExit as ended:
             return ended.code, capsys.readouterr().err.splitlines()
     return None, capsys.readouterr().err.splitlines()
@@ -268,7 +269,7 @@ def test_a_script_ends_in_one_line(script, arguments, message, here, capsys):
 
 
 def test_every_script_that_takes_arguments_is_in_the_table():
-    scripts = {path.name for path in EXAMPLES.glob("*.py") if '__name__ == "__main__"' in path.read_text()}
+    scripts = {path.name for path in EXAMPLES.rglob("*.py") if '__name__ == "__main__"' in path.read_text()}
     assert scripts == set(MISTAKES)
 
 
@@ -323,7 +324,15 @@ finally:
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bench", "encoder", "--help"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["--version"],
+        *([*command, "--help"] for command in (["bench", "encoder"], ["evaluate"], ["publish"])),
+    ],
+)
 def test_help_and_version_import_nothing_heavy_and_warn_of_nothing(arguments):
     done = run_process("-c", LIGHT, *arguments, PYTHONPATH=os.pathsep.join(sys.path))
     assert done.returncode == 0, done.stderr
@@ -332,7 +341,7 @@ def test_help_and_version_import_nothing_heavy_and_warn_of_nothing(arguments):
     assert "fastvlm" in done.stdout
 
 
-ENCODER, TTFT, TRAIN = ["bench", "encoder"], ["bench", "ttft", "--peers", "none"], ["bench", "train"]
+ENCODER, TTFT, TRAIN = ["bench", "encoder"], ["bench", "ttft"], ["bench", "train"]
 EVALUATE = ["evaluate", "--model", BUNDLED, "--tasks", "tiny_digits"]
 NO_GPU = ["--device", "cuda:99"], "Device 'cuda:99' cannot be used"
 NO_FOLDER = ["--json", "nowhere/x.json"], "--json: there is no folder"
@@ -340,8 +349,8 @@ A_FOLDER = ["--json", "empty"], "--json: empty is a folder"
 NO_PICTURES = ["--pictures", "file"], "file: File exists"
 COMMANDS = [
     (["no-such-command"], "No such command 'no-such-command'"),
-    (["bench", "--check", *NO_FOLDER[0]], NO_FOLDER[1]),
-    (["bench", "--threads", "x"], "Invalid value for '--threads'"),
+    (["bench", "--check"], "No such option: --check"),
+    ([*TTFT, "--threads", "x"], "Invalid value for '--threads'"),
     *[
         ([*command, *arguments], message)
         for command in (ENCODER, TTFT, TRAIN)
@@ -352,11 +361,13 @@ COMMANDS = [
     ([*ENCODER, "--batch-size", "-1"], "--batch-size"),
     ([*ENCODER, "--warmup", "-1"], "--warmup"),
     ([*ENCODER, "--threads", "0"], "--threads"),
+    ([*ENCODER, "--ways", "magic"], "Unknown way 'magic'"),
+    ([*ENCODER, "--model", "empty"], "empty"),
     ([*ENCODER, *NO_PICTURES[0]], NO_PICTURES[1]),
     ([*TTFT, "--decoder", "3B"], "3B"),
     ([*TTFT, "--dtype", "int4"], "Unknown dtype 'int4'"),
     ([*TTFT, "--ways", "magic"], "Unknown way 'magic'"),
-    ([*TTFT, "--peers", "nobody"], "Unknown peer 'nobody'"),
+    ([*TTFT, "--peers", "upstream"], "No such option: --peers"),
     ([*TTFT, "--image", "nowhere.png"], "There is no image nowhere.png"),
     ([*TTFT, "--text-tokens", "-1"], "at least 1"),
     ([*TTFT, "--budget", "-1"], "`budget` must be at least 0"),
@@ -405,8 +416,8 @@ def run_command_here(*arguments: object):
 def test_a_command_ends_in_one_line(arguments, message, here):
     if arguments[0] == "evaluate":
         pytest.importorskip("lmms_eval", reason="the command needs lmms-eval (the `evaluation` extra)")
-    if arguments[0] == "report":
-        pytest.importorskip("matplotlib", reason="pictures need matplotlib (the `evaluation` extra)")
+    if arguments[0] == "report" or "--pictures" in arguments:
+        pytest.importorskip("matplotlib", reason="pictures need matplotlib (the `evaluation` and `bench` extras)")
     done = run_command_here(*arguments)
     assert done.exit_code == 2, done.output
     assert done.stdout == ""
@@ -427,7 +438,7 @@ def test_an_error_of_the_program_keeps_its_traceback(here, monkeypatch):
 def test_a_benchmark_starts_without_libraries_for_quantization_and_training(here):
     program = (
         "import sys\n"
-        "from transformers_fastvlm.benchmark import encoder, plots, report, targets, training, ttft\n"
+        "from transformers_fastvlm.benchmark import encoder_latency, kinds, plots, report, training, ttft\n"
         "print(*sys.modules)"
     )
     done = run_process("-c", program)

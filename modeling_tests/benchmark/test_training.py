@@ -7,14 +7,9 @@ from transformers import AutoConfig
 from typer.testing import CliRunner
 
 from tiny_models import write_tiny_checkpoint
+from transformers_fastvlm.benchmark.configurations import TrainingBenchmarkConfig
 from transformers_fastvlm.benchmark.timing import Timing
-from transformers_fastvlm.benchmark.training import (
-    TrainingBenchmarkConfig,
-    TrainingPoint,
-    build_trainable,
-    make_batch,
-    measure_method,
-)
+from transformers_fastvlm.benchmark.training import TrainingPoint, build_trainable, make_batch, measure_method
 from transformers_fastvlm.cli import app
 
 pytest.importorskip("peft", reason="LoRA needs PEFT (the `train` extra)")
@@ -82,7 +77,8 @@ def test_the_command_prints_a_table_and_writes_json(folder, tmp_path):
     assert result.exit_code == 0, result.output
     assert "| lora" in result.output
     written = json.loads((tmp_path / "result.json").read_text())
-    assert written["points"][0]["tokens_per_step"] == 24
-    assert len(written["points"][0]["seconds"]) == 2
+    (point,) = written["results"]["points"]
+    assert point["tokens_per_step"] == 24
+    assert len(point["seconds"]) == 2
     result = CliRunner().invoke(app, ["bench", "train", "--model", folder, "--methods", "dora"])
     assert result.exit_code == 2

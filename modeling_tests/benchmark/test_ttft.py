@@ -3,23 +3,25 @@
 import json
 import math
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from typer.testing import CliRunner
 
 from tiny_models import tiny_config, tiny_model, write_tiny_checkpoint
-from transformers_fastvlm.benchmark import report, ttft, vlms
+from transformers_fastvlm.benchmark import records, report, ttft, vlm_subjects
+from transformers_fastvlm.benchmark.configurations import TtftBenchmarkConfig
 from transformers_fastvlm.benchmark.machine import Machine
-from transformers_fastvlm.benchmark.operations import Profile, Share
-from transformers_fastvlm.benchmark.paper import paper_ratio
-from transformers_fastvlm.benchmark.settings import MissingPeerError
-from transformers_fastvlm.benchmark.ttft import Stages, TtftBenchmark, TtftBenchmarkConfig, TtftPoint
-from transformers_fastvlm.benchmark.vlms import OURS_KIND, VLM_PEERS, VlmKind
-from transformers_fastvlm.cli import app
+from transformers_fastvlm.benchmark.profiling import Profile, Share
+from transformers_fastvlm.benchmark.synthetic import write_photograph
+from transformers_fastvlm.benchmark.ttft import Stages, TtftBenchmark, TtftPoint
+from transformers_fastvlm.benchmark.vlm_subjects import OUR_VLM, VlmSubject, random_vlm
+from transformers_fastvlm.extras import MissingLibraryError
 
 MACHINE = Machine("A processor", ("avx2",), "cpu", 2, {"torch": "2.0"})
 
@@ -30,7 +32,7 @@ def folder(tmp_path_factory) -> str:
 
 
 def quick(folder: str, **changes) -> TtftBenchmarkConfig:
-    values = {"resolutions": (128,), "dtype": "float32", "peers": (), "model": folder, "repetitions": 3, "warmup": 0}
+    values = {"resolutions": (128,), "dtype": "float32", "model": folder, "repetitions": 3, "warmup": 0}
     return TtftBenchmarkConfig(**(values | {"new_tokens": 4} | changes))
 
 
@@ -50,19 +52,14 @@ def small_config(decoder: str):
     return tiny_config(max_position_embeddings=512)
 
 
-@pytest.fixture
-def peers(monkeypatch):
-    """Two that need nothing installed: one of any resolution, one of a single one."""
-    kind = VlmKind(small_config, OURS_KIND.processor)
-    table = {"twin": kind, "fixed": VlmKind(kind.config, kind.processor, 192)}
-    for name, peer in table.items():
-        monkeypatch.setitem(VLM_PEERS, name, peer)
-    return tuple(table)
+# Two that need nothing installed: one of any resolution, one of a single one.
+TWIN = VlmSubject("twin", partial(random_vlm, small_config), OUR_VLM.processor)
+FIXED = replace(TWIN, name="fixed", resolution=192)
 
 
-def test_every_stage_of_every_model_is_seen(folder, peers):
+def test_every_stage_of_every_model_is_seen(folder):
     messages = []
-    benchmark = ttft.run_ttft_benchmark(quick(folder, resolutions=(64, 128), peers=peers), messages.append)
+    benchmark = ttft.run_ttft_benchmark(quick(folder, resolutions=(64, 128), peers=(TWIN, FIXED)), messages.append)
     found = [(point.name, point.resolution, point.visual_tokens, len(point.runs)) for point in benchmark.points]
     assert found == [
         ("ours", 64, 1, 3),
@@ -83,8 +80,8 @@ def test_every_stage_of_every_model_is_seen(folder, peers):
 
 def test_the_model_runs_as_asked_and_is_left_as_it_was(tmp_path):
     model = tiny_model(max_position_embeddings=512)
-    vlm = vlms.Vlm(model, OURS_KIND.processor(128), 128)
-    path = vlms.write_photograph(tmp_path, 90, 60)
+    vlm = vlm_subjects.Vlm(model, OUR_VLM.processor(128), 128)
+    path = write_photograph(tmp_path, 90, 60)
     prompt = vlm.prompt([path, path], text_tokens=7)
     assert prompt.shape == (2, 7 + 4)
     assert (prompt == model.config.image_token_id).sum(1).tolist() == [4, 4]
@@ -118,54 +115,51 @@ def test_slow_models_run_once(here, folder):
 
 
 def test_2048_is_tiled():
-    pixels = OURS_KIND.processor(2048)([Image.new("RGB", (300, 200))])["pixel_values"]
+    pixels = OUR_VLM.processor(2048)([Image.new("RGB", (300, 200))])["pixel_values"]
     assert pixels.shape == (5, 3, 1024, 1024)
 
 
 def test_the_photograph_is_always_the_same_jpeg(tmp_path):
-    first = vlms.write_photograph(tmp_path, 300, 200)
+    first = write_photograph(tmp_path, 300, 200)
     content = first.read_bytes()
-    assert vlms.write_photograph(tmp_path, 300, 200).read_bytes() == content
+    assert write_photograph(tmp_path, 300, 200).read_bytes() == content
     with Image.open(first) as image:
         assert (image.format, image.size) == ("JPEG", (300, 200))
 
 
-@pytest.mark.parametrize(("name", "tower_millions"), [("upstream", 125), ("llava-onevision", 400), ("llava-1.5", 304)])
-def test_peers_are_what_they_are_called(name, tower_millions):
-    pytest.importorskip("timm", reason="upstream's tower needs timm; the `bench` extra installs it")
-    with torch.device("meta"):
-        model = VLM_PEERS[name].build("0.5B")
-    count = sum(parameter.numel() for parameter in model.model.vision_tower.parameters())
-    assert count / 1e6 == pytest.approx(tower_millions, rel=0.05)
-    decoder = sum(parameter.numel() for parameter in model.model.language_model.parameters())
-    assert decoder == pytest.approx(494e6, rel=0.01)
+def test_others_are_left_out_of_the_resolution_that_ours_tiles(here, folder, monkeypatch):
+    seen = []
+
+    def measured(models, resolution, config):
+        seen.append((resolution, list(models)))
+        return []
+
+    monkeypatch.setattr(ttft, "measure_in_turn", measured)
+    ttft.run_ttft_benchmark(quick(folder, resolutions=(2048, 128), peers=(TWIN, FIXED)))
+    assert seen == [(2048, ["ours"]), (128, ["ours", "twin"]), (192, ["fixed"])]
 
 
 @pytest.mark.parametrize(("decoder", "millions"), [("0.5B", 494), ("1.5B", 1544), ("7B", 7070)])
 def test_decoders_are_as_large_as_their_names(decoder, millions):
     with torch.device("meta"):
-        model = OURS_KIND.build(decoder)
+        model = OUR_VLM.build(TtftBenchmarkConfig(decoder=decoder, dtype="float32"))
     count = sum(parameter.numel() for parameter in model.model.language_model.parameters())
     assert count / 1e6 == pytest.approx(millions, rel=0.01)
 
 
-def test_the_papers_headline():
-    assert paper_ratio("llava-onevision", "0.5B") == pytest.approx(85, abs=0.5)
-    assert paper_ratio("upstream", "0.5B") is None
-
-
 def made_up_benchmark() -> TtftBenchmark:
-    config = TtftBenchmarkConfig(resolutions=(1024,), peers=(), batch_size=2)
+    peers = (replace(TWIN, name="upstream"), replace(FIXED, name="llava-onevision"))
+    config = TtftBenchmarkConfig(resolutions=(1024,), peers=peers, batch_size=2)
     ours = TtftPoint("ours", 1024, 256, (Stages(0.01, 0.5, 0.02, 0.25, 0.02, 0.1),) * 3, 3 * 2**20)
     upstream = TtftPoint("upstream", 1024, 256, (Stages(0.05, 1.0, 0.03, 0.5, 0.02, float("nan")),) * 3, None)
     other = TtftPoint("llava-onevision", 1152, 7371, (Stages(0.0, 4.0, 0.0, 12.0, 0.0, 0.1),), None)
     return TtftBenchmark(MACHINE, config, (ours, upstream, other), Profile((Share("mm", 0.5),), 10, 5.0))
 
 
-def test_table(capsys):
+def test_table():
     console = Console(width=160)
     with console.capture() as capture:
-        report.print_ttft_benchmark(made_up_benchmark(), console)
+        report.print_record(records.ttft_record(made_up_benchmark()), report.ttft_report, console)
     lines = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in capture.get().splitlines()]
     assert ["ours", "1024²", "256", "10.0", "500.0", "20.0", "250.0", "20.0", "800.0 ± 0.0", "", "20.0", "3"] in lines
     upstream = "upstream | 1024² | 256 | 50.0 | 1000.0 | 30.0 | 500.0 | 20.0 | 1600.0 ± 0.0 | 2.00 | – | –"
@@ -177,17 +171,14 @@ def test_json_and_pictures(tmp_path):
     pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib (the `bench` extra)")
     from transformers_fastvlm.benchmark.plots import draw_ttft
 
-    benchmark = made_up_benchmark()
-    report.write_json(report.ttft_benchmark_dict(benchmark), tmp_path / "ttft.json")
-    result = json.loads((tmp_path / "ttft.json").read_text())
-    assert [ratio["ratio"] for ratio in result["ratios"]] == pytest.approx([2.0, 20.0])
-    assert result["ratios"][1]["paper_ratio"] == pytest.approx(84.7, abs=0.1)
-    assert result["points"][1]["tokens_per_second"] is None
-    assert len(result["points"][0]["runs"]) == 3
-    again = report.ttft_benchmark_of(result)
-    assert report.ttft_benchmark_dict(again)["points"] == result["points"]
-    assert again.machine == benchmark.machine
-    pictures = draw_ttft(benchmark, tmp_path)
+    record = records.ttft_record(made_up_benchmark(), "fastvlm bench ttft")
+    records.write_record(record, tmp_path / "ttft.json")
+    record = json.loads((tmp_path / "ttft.json").read_text())
+    results = record["results"]
+    assert [ratio["ratio"] for ratio in results["ratios"]] == pytest.approx([2.0, 20.0])
+    assert results["points"][1]["tokens_per_second"] is None
+    assert len(results["points"][0]["runs"]) == 3
+    pictures = draw_ttft(record, tmp_path)
     assert [path.name for path in pictures] == ["ttft-stages.png", "ttft-ratios.png"]
     for path in pictures:
         with Image.open(path) as image:
@@ -202,9 +193,8 @@ def test_json_and_pictures(tmp_path):
         ({"dtype": "int8"}, "Unknown dtype 'int8'"),
         ({"ways": ("magic",)}, "Unknown way 'magic'; known: ours-openvino"),
         ({"device": "abacus"}, "Device 'abacus' cannot be used"),
-        ({"peers": ("gpt",)}, "Unknown peer 'gpt'; known: upstream"),
         ({"new_tokens": 0}, "at least 1"),
-        ({"image": ttft.Path("nowhere.jpg")}, "no image nowhere.jpg"),
+        ({"image": Path("nowhere.jpg")}, "no image nowhere.jpg"),
     ],
 )
 def test_impossible_configurations_are_errors(changes, message, folder):
@@ -212,24 +202,7 @@ def test_impossible_configurations_are_errors(changes, message, folder):
         quick(folder, **changes)
 
 
-def test_a_missing_peer_names_the_extras(monkeypatch, folder):
-    monkeypatch.setitem(VLM_PEERS, "upstream", VlmKind(lambda decoder: None, OURS_KIND.processor, None, ("nothing",)))
-    message = r"needs nothing, which is not installed: pip install 'transformers-fastvlm\[vision,bench\]'"
-    with pytest.raises(MissingPeerError, match=message):
-        quick(folder, peers=("upstream",))
-
-
-def test_command(folder, tmp_path):
-    pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib (the `bench` extra)")
-    runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"})
-    options = ["--model", folder, "--resolutions", "64,128", "--peers", "none", "--repetitions", "1", "--warmup", "0"]
-    options += ["--dtype", "float32", "--json", str(tmp_path / "result.json")]
-    options += ["--pictures", str(tmp_path / "pictures")]
-    result = runner.invoke(app, ["bench", "ttft", *options])
-    assert result.exit_code == 0, result.output
-    assert f"Ours: {folder}" in result.stdout.replace("\n", "")
-    assert (tmp_path / "pictures" / "ttft-stages.png").is_file()
-    assert len(json.loads((tmp_path / "result.json").read_text())["points"]) == 2
-    result = runner.invoke(app, ["bench", "ttft", "--resolutions", "100", "--peers", "none"])
-    assert result.exit_code == 2
-    assert "multiples of 64" in result.output
+def test_a_missing_library_names_the_extra(folder):
+    absent = replace(TWIN, requires=("nothing",), extra="bench")
+    with pytest.raises(MissingLibraryError, match=r"nothing.*pip install 'transformers-fastvlm\[bench\]'"):
+        quick(folder, peers=(absent,))

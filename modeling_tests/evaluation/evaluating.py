@@ -7,21 +7,24 @@ import datasets
 import pyarrow.parquet
 from PIL import Image
 
-from transformers_fastvlm.evaluation import EvaluationConfig, ModelOptions
+from transformers_fastvlm.evaluation import EvaluationConfig
+from transformers_fastvlm.inference import ModelOptions
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "checkpoints" / "tiny-reader"
+TASKS = BUNDLED / "evaluation" / "tasks"
 OWN_TASKS = ("tiny_reading", "tiny_counting", "tiny_colours", "tiny_digits", "tiny_matching", "tiny_retrieval")
 
 
-def config(folder: Path, *tasks: str, model: Path = BUNDLED, batch_size: int = 8, **options) -> EvaluationConfig:
-    """One evaluation of the bundled checkpoint, with everything it writes in `folder`."""
+def config(
+    folder: Path, *tasks: str, model: Path = BUNDLED, batch_size: int = 8, include_path: Path = TASKS, **options
+) -> EvaluationConfig:
+    """One evaluation of the bundled checkpoint, on its own tasks, with everything it writes in `folder`."""
     chosen = {
         name: options.pop(name) for name in ("dtype", "quantization", "adapter", "resolution") if name in options
     }
-    return EvaluationConfig(
-        ModelOptions(str(model), **chosen), tasks, batch_size, output=folder / "results.json", **options
-    )
+    options |= {"output": folder / "results.json", "include_path": include_path}
+    return EvaluationConfig(ModelOptions(str(model), **chosen), tasks, batch_size, **options)
 
 
 def image_bytes(colour: str = "red") -> bytes:

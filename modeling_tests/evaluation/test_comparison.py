@@ -123,7 +123,7 @@ def test_the_table_has_the_cards_scores_beside_the_metric_they_are_of(tmp_path):
     ]
     assert lines[2] == ["ChartQA", "Relaxed_overall", "70.0 ± 0.5", "100", "1", "76.0", "80.1", "85.0"]
     assert lines[3][2:] == ["60.0", "100", "1", "", "", ""]
-    assert lines[4][0::5] == ["Tiny handwritten digits", ""]
+    assert lines[4][0::5] == ["tiny_digits", ""]
     assert "some/model: resolution 256, batch size 8, ttft ms 20.0" in text
 
 

@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 for library in ("lmms_eval", "matplotlib"):
     pytest.importorskip(library, reason=f"the commands need {library} (the `evaluation` extra)")
 
-from evaluating import BUNDLED
+from evaluating import BUNDLED, TASKS
 
+from transformers_fastvlm import extras
 from transformers_fastvlm.cli import app
 from transformers_fastvlm.evaluation import runner
-from transformers_fastvlm.programs import extras
 
 
 def run(*arguments: object):
@@ -26,7 +26,8 @@ def run(*arguments: object):
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     output = run(
-        *("evaluate", "--model", BUNDLED, "--tasks", "tiny_colours, tiny_digits", "--limit", 6, "--batch-size", 3),
+        *("evaluate", "--model", BUNDLED, "--tasks", "tiny_colours, tiny_digits", "--include-path", TASKS),
+        *("--limit", 6, "--batch-size", 3),
         *("--output", folder / "results.json", "--pictures", folder / "pictures"),
     )
     assert output.exit_code == 0, output.output
@@ -77,7 +78,7 @@ def test_every_option_reaches_the_run(monkeypatch, tmp_path):
 )
 def test_bad_arguments_are_named(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = run("evaluate", "--model", BUNDLED, *arguments)
+    result = run("evaluate", "--model", BUNDLED, "--include-path", TASKS, *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
 

@@ -13,9 +13,10 @@ import lmms_eval.tasks
 import pyarrow.parquet
 from evaluating import config, image_bytes
 
-from transformers_fastvlm.evaluation import answering, run_evaluation
+from transformers_fastvlm.evaluation import run_evaluation
 from transformers_fastvlm.evaluation.known_tasks import KNOWN_TASKS
 from transformers_fastvlm.evaluation.runner import load_tasks
+from transformers_fastvlm.inference import answering
 
 DEFINITIONS = Path(lmms_eval.tasks.__file__).parent
 CHOICES = {"choice_a": "1", "choice_b": "2", "choice_c": "3", "choice_d": "4"}

@@ -6,15 +6,14 @@ import pytest
 
 pytest.importorskip("lmms_eval", reason="the plug-in needs lmms-eval (the `evaluation` extra)")
 
-from evaluating import BUNDLED
+from evaluating import BUNDLED, TASKS
 
 from running_scripts import run_command
-from transformers_fastvlm.evaluation.known_tasks import OWN_TASKS
 
 
 def test_lmms_evals_own_command_runs_it(tmp_path):
     arguments = ["--model", "fastvlm", "--model_args", f"pretrained={BUNDLED},dtype=float32,resolution=192"]
-    arguments += ["--tasks", "tiny_colours,tiny_matching", "--include_path", str(OWN_TASKS)]
+    arguments += ["--tasks", "tiny_colours,tiny_matching", "--include_path", str(TASKS)]
     arguments += ["--batch_size", "4", "--limit", "8", "--output_path", str(tmp_path), "--log_samples"]
     printed = run_command([sys.executable, "-m", "lmms_eval", *arguments], folder=tmp_path)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if "|tiny_" in line]

@@ -8,7 +8,8 @@ from transformers import TextStreamer
 
 from conftest import assert_close_to_largest
 from tiny_models import IMAGE_TOKEN_ID, TOKENS_PER_IMAGE, tiny_model
-from transformers_fastvlm.inference import MissingRuntimeError, optimize, optimize_for_inference
+from transformers_fastvlm import extras
+from transformers_fastvlm.inference import MissingLibraryError, optimize, optimize_for_inference
 from transformers_fastvlm.inference.linear_layers import int8_is_fast
 
 needs_vnni = pytest.mark.skipif(not int8_is_fast(), reason="int8 is for CPUs with VNNI instructions")
@@ -182,7 +183,10 @@ def test_int8_is_refused_where_it_would_be_slower(monkeypatch):
 
 
 def test_a_missing_runtime_names_the_extra(monkeypatch):
-    monkeypatch.setattr(optimize, "_installed", lambda module: False)
+    monkeypatch.setattr(extras, "find_spec", lambda module: None)
     assert optimize_for_inference(tiny_model()).encoder == "eager"
-    with pytest.raises(MissingRuntimeError, match=r"needs openvino: pip install 'transformers-fastvlm\[inference\]'"):
+    with pytest.raises(
+        MissingLibraryError,
+        match=r"openvino, which is not installed: .*transformers-fastvlm\[inference\]'",
+    ):
         optimize_for_inference(tiny_model(), encoder="openvino")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "examples"))
+sys.path.insert(0, str(ROOT / "examples" / "tiny_reader"))
 
 pytest.importorskip("openvino", reason="OpenVINO comes with the `inference` extra")
 pytest.importorskip("nncf", reason="calibration needs NNCF (the `inference` extra)")

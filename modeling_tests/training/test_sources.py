@@ -1,6 +1,7 @@
 """Rows keep their place in the user's source, and what is no row is told by its line."""
 
 import json
+import multiprocessing
 
 import pytest
 
@@ -149,7 +150,11 @@ def test_processes_that_share_a_stream_read_every_row_once(workers, processes, t
         load_chat_dataset(tmp_path, streaming=True), processor, RowFormat(images_column=None), faulty_rows="skip"
     )
     shares = [split_dataset_by_node(kept, rank, processes) if processes > 1 else kept for rank in range(processes)]
-    loaders = [DataLoader(share, batch_size=None, num_workers=workers) for share in shares]
+    # Forked from a process without threads, as Python 3.14 does; this one has some.
+    context = multiprocessing.get_context("forkserver") if workers else None
+    if context:
+        context.set_forkserver_preload(["datasets", "transformers_fastvlm.training"])
+    loaders = [DataLoader(share, None, num_workers=workers, multiprocessing_context=context) for share in shares]
     read = [row["source_row"] for loader in loaders for row in loader]
     assert sorted(read) == [f"{index} of file {file}" for index in range(2) for file in range(1, 5)]
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""The two foreign checkpoint formats: their configurations translated to ours, their tensors' names to ours.
+"""The two foreign checkpoint formats: what their configurations, processors and tensors' names are in ours.
 
 - *original*, `llava_qwen2`: as the authors publish it; flat Qwen2 and LLaVA keys in one `config.json`.
 - *upstream*, `fast_vlm`: converted for transformers' own class; the encoder's tensors are named as in timm.
@@ -8,21 +8,28 @@
 Renaming is one-way. Names of our own format match none of the patterns, so they apply to every checkpoint.
 """
 
+import ast
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from transformers.core_model_loading import WeightConverter, WeightRenaming
+from transformers.image_processing_base import ImageProcessingMixin
 
+from .checkpoint_files import hub_arguments, hub_file, read_json_object
+
+ORIGINAL, UPSTREAM = "llava_qwen2", "fast_vlm"  # model types
+FOREIGN_FORMATS = {ORIGINAL: "original", UPSTREAM: "upstream"}
 # Qwen2's special tokens, which its tokenizers of every size share.
 IM_END_ID, ENDOFTEXT_ID = 151645, 151643
+_END_OF_TURN = "<|im_end|>"
 IMAGE_TOKEN = "<image>"
 # First id after Qwen2's special tokens: where `<image>` goes when a folder has no tokenizer to tell.
 DEFAULT_IMAGE_TOKEN_ID = 151646
 # The licence of the authors' weights, by its identifier on the Hub. It goes with every derivative of them.
 ORIGINAL_LICENSE = "apple-amlr"
-
-FOREIGN_FORMATS = {"llava_qwen2": "original", "fast_vlm": "upstream"}  # by model type
 
 _TEXT_KEYS = (
     "attention_dropout",
@@ -113,8 +120,17 @@ def _from_upstream(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def to_own_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of an original or upstream checkpoint in our own layout; any other is returned as it is.
+def to_own_config(
+    config: dict[str, Any], source: str | os.PathLike | None = None, arguments: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """
+    The configuration of an original or upstream checkpoint in our own layout; any other is returned as it is.
+
+    Args:
+        config: as stored.
+        source: the folder or Hub id that it is from. Its tokenizer tells the placeholder's id, which the original's
+            configuration does not.
+        arguments: where on the Hub, see `HUB_ARGUMENTS`.
 
     Raises:
         ValueError: if the encoder or projector is none that FastVLM has, or a value is of the wrong kind.
@@ -122,15 +138,112 @@ def to_own_config(config: dict[str, Any]) -> dict[str, Any]:
     model_type = config.get("model_type")
     if not isinstance(model_type, str | None):
         raise ValueError(f"A configuration's `model_type` must be a string, got {model_type!r}.")
-    translate = {"llava_qwen2": _from_original, "fast_vlm": _from_upstream}.get(str(model_type))
-    if translate is None:
+    if model_type not in FOREIGN_FORMATS:
         return config
+    if model_type == ORIGINAL and "image_token_id" not in config and source:
+        config = {**config, "image_token_id": find_image_token_id(source, arguments or {})}
+    translate = _from_original if model_type == ORIGINAL else _from_upstream
     try:
         return {"model_type": "fastvlm", **translate(config)}
     except (AttributeError, TypeError) as error:
-        raise ValueError(
-            f"This `{config['model_type']}` configuration has a value of the wrong kind: {error}"
-        ) from error
+        raise ValueError(f"This `{model_type}` configuration has a value of the wrong kind: {error}") from error
+
+
+def source_format(source: str | os.PathLike, arguments: Mapping[str, Any] | None = None) -> str:
+    """The layout of a checkpoint, by its configuration: "original", "upstream" or "own"."""
+    config, _ = PretrainedConfig.get_config_dict(source, **hub_arguments(arguments or {}))
+    return FOREIGN_FORMATS.get(config.get("model_type", ""), "own")
+
+
+def find_image_token_id(source: str | os.PathLike, arguments: Mapping[str, Any]) -> int:
+    """The id of `<image>` in a checkpoint's tokenizer, or the first free id, which it gets when it is added.
+
+    Reads the tokenizer's files as text; a folder without any is taken for Qwen2's.
+
+    Raises:
+        ValueError: if one of them is damaged.
+    """
+    ids: dict[str, int] = {}
+    if path := hub_file(source, "tokenizer.json", arguments):
+        tokenizer = read_json_object(path)
+        try:
+            ids |= tokenizer["model"].get("vocab", {})
+            ids |= {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: it describes no tokenizer.") from error
+    for name in ("vocab.json", "added_tokens.json"):
+        if path := hub_file(source, name, arguments):
+            ids |= read_json_object(path)
+    if path := hub_file(source, "tokenizer_config.json", arguments):
+        added = read_json_object(path).get("added_tokens_decoder", {})
+        try:
+            ids |= {token["content"]: int(index) for index, token in added.items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: its `added_tokens_decoder` is none.") from error
+    if not all(type(index) is int for index in ids.values()):
+        raise ValueError(f"The tokenizer of {source} is damaged: it has tokens whose ids are no numbers.")
+    if not ids:
+        return DEFAULT_IMAGE_TOKEN_ID
+    return ids.get(IMAGE_TOKEN, max(ids.values()) + 1)
+
+
+def foreign_processor_settings(
+    config: dict[str, Any], source: str | os.PathLike, arguments: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """
+    What an original or upstream checkpoint says of its `tokenizer` and `image_processor`, as options of ours.
+
+    Neither its image processor, which does not pad, nor its chat template is the original's: a processor is made anew.
+
+    Args:
+        config: the checkpoint's configuration, as stored.
+        source: its folder or Hub id.
+        arguments: where on the Hub, see `HUB_ARGUMENTS`.
+
+    Raises:
+        ValueError: if its images are prepared in a way that is not FastVLM's.
+    """
+    tokenizer = {}
+    if config.get("tokenizer_model_max_length"):
+        tokenizer["model_max_length"] = config["tokenizer_model_max_length"]
+    image_options = (
+        _original_image_options(config)
+        if config["model_type"] == ORIGINAL
+        else _upstream_image_options(source, arguments)
+    )
+    return {"tokenizer": tokenizer, "image_processor": image_options}
+
+
+def _original_image_options(config: dict[str, Any]) -> dict[str, Any]:
+    aspect_ratio = config.get("image_aspect_ratio")
+    if aspect_ratio in (None, "square"):
+        return {"do_pad": False}
+    if aspect_ratio == "pad":
+        return {}
+    if aspect_ratio != "anyres":
+        raise ValueError(f"Unknown `image_aspect_ratio` {aspect_ratio!r}; known are 'pad', 'anyres' and 'square'.")
+    pinpoints = config.get("image_grid_pinpoints")
+    # Older configurations keep the list as text.
+    return {
+        "do_tile": True,
+        "image_grid_pinpoints": ast.literal_eval(pinpoints) if isinstance(pinpoints, str) else pinpoints,
+    }
+
+
+def _upstream_image_options(source: str | os.PathLike, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The size that an upstream checkpoint's image processor crops to, if it has one."""
+    try:
+        settings, _ = ImageProcessingMixin.get_image_processor_dict(source, **hub_arguments(arguments))
+    except OSError:
+        return {}
+    size = settings.get("crop_size") or settings.get("size")
+    return {"size": size} if size else {}
+
+
+def end_at_turns(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have a foreign checkpoint's tokenizer, in place, end with the turn: upstream's has <|endoftext|>."""
+    if _END_OF_TURN in tokenizer.get_added_vocab():
+        tokenizer.eos_token = _END_OF_TURN
 
 
 _TOP_LEVEL = [

@@ -13,8 +13,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 from transformers.activations import ACT2FN
 from transformers.backbone_utils import BackboneConfigMixin
 
-from .checkpoint_formats import to_own_config
-from .loading import find_image_token_id
+from .checkpoint_formats import DEFAULT_IMAGE_TOKEN_ID, ORIGINAL, UPSTREAM, to_own_config
 
 
 @strict
@@ -178,7 +177,7 @@ class FastVLMConfig(PretrainedConfig):
 
     vision_config: Any = None
     text_config: Any = None
-    image_token_id: int = 151646
+    image_token_id: int = DEFAULT_IMAGE_TOKEN_ID
     projector_hidden_act: str = "gelu"
     projector_bias: bool = True
     tie_word_embeddings: bool = False
@@ -231,7 +230,7 @@ class FastVLMConfig(PretrainedConfig):
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
         config_dict, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        return own_config_dict(config_dict, pretrained_model_name_or_path, kwargs), unused
+        return to_own_config(config_dict, pretrained_model_name_or_path, kwargs), unused
 
 
 # What no model has more of; a damaged file may say anything, and building that would never end.
@@ -294,27 +293,20 @@ def _values_of(what: str):
         raise ValueError(f"The {what} has a value of the wrong kind: {error}") from error
 
 
-def own_config_dict(config_dict: dict[str, Any], source, hub_arguments: dict[str, Any]) -> dict[str, Any]:
-    """`to_own_config`, with the placeholder's id from the tokenizer beside it: the original names none."""
-    if config_dict.get("model_type") == "llava_qwen2" and "image_token_id" not in config_dict and source:
-        config_dict = {**config_dict, "image_token_id": find_image_token_id(source, hub_arguments)}
-    return to_own_config(config_dict)
-
-
 class LlavaQwen2Config(PretrainedConfig):
     """Stands for the original's model type in `AutoConfig`: what it builds is a [`FastVLMConfig`]."""
 
-    model_type = "llava_qwen2"
+    model_type = ORIGINAL
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
-        return FastVLMConfig.from_dict(own_config_dict(config_dict, kwargs.get("name_or_path"), kwargs), **kwargs)
+        return FastVLMConfig.from_dict(to_own_config(config_dict, kwargs.get("name_or_path"), kwargs), **kwargs)
 
 
 class FastVlmUpstreamConfig(LlavaQwen2Config):
     """The same for transformers' own `fast_vlm`, registered only when asked for."""
 
-    model_type = "fast_vlm"
+    model_type = UPSTREAM
 
 
 QWEN2_0_5B = {

@@ -234,21 +234,6 @@ def activated_conv(module: Any, hidden_states: torch.Tensor) -> torch.Tensor:
     return _activate(module.activation, module.squeeze_excite(module.linear(hidden_states)))
 
 
-def large_kernel_conv(module: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-    """`activated_conv` with two outputs per input, for each of which oneDNN takes a seventh of the time alone."""
-    conv = module.conv
-    if conv is None or conv.out_channels != 2 * conv.groups:
-        return activated_conv(module, hidden_states)
-    halves = []
-    for half in (0, 1):
-        output = nn.functional.conv2d(
-            hidden_states, conv.weight[half::2], conv.bias[half::2], conv.stride, conv.padding, groups=conv.groups
-        )
-        halves.append(output.permute(0, 2, 3, 1))  # (batch, height, width, channels / 2)
-    output = torch.stack(halves, dim=-1).flatten(3).permute(0, 3, 1, 2)  # channels of both halves in turn
-    return _activate(module.activation, module.squeeze_excite(output))
-
-
 def is_float32(module: Any, hidden_states: torch.Tensor) -> bool:
     """Whether oneDNN's matrix product is the faster one, as it is where PyTorch takes MKL."""
     return hidden_states.dtype == torch.float32 and torch.backends.mkldnn.is_available()

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationMixin, PretrainedConfig
-from transformers.utils import logging
+from transformers import GenerationConfig, GenerationMixin, PretrainedConfig
+from transformers.utils import GENERATION_CONFIG_NAME, logging
 
+from .checkpoint_formats import source_format
 from .outputs_fastvlm import CACHE_NAME, FastVLMImageFeatures, is_start
 from .prompt_checks import (
     context_length,
@@ -25,7 +26,35 @@ logger = logging.get_logger(__name__)
 
 
 class FastVLMGenerationMixin(GenerationMixin):
-    """`generate` for [`FastVLMForConditionalGeneration`], before whose other bases it goes."""
+    """`generate` for [`FastVLMForConditionalGeneration`]."""
+
+    def adjust_generation_fn(
+        self, generation_config, from_auto_class, from_pipeline, pretrained_model_name_or_path, *args, **kwargs
+    ) -> None:
+        """
+        The last step of loading: the generation settings, with stop tokens that end a turn.
+
+        Raises:
+            ValueError: if the checkpoint's `generation_config.json` has a value that it cannot have.
+        """
+        source = pretrained_model_name_or_path
+        is_read = generation_config is None and source is not None
+        try:
+            super().adjust_generation_fn(generation_config, from_auto_class, from_pipeline, source, *args, **kwargs)
+        except (AttributeError, TypeError, ValueError) as error:
+            if is_read:
+                raise ValueError(f"The {GENERATION_CONFIG_NAME} of {source} has a bad value: {error}") from error
+            raise
+        loaded, stops = self.generation_config, self.config.text_config.eos_token_id  # type: ignore[attr-defined]
+        if is_read:
+            _raise_on_bad_tokens(loaded, source)
+        # An original checkpoint's generation file names no stop token, an upstream one's the wrong one.
+        is_foreign = is_read and source_format(source, kwargs) != "own"
+        if stops is not None and (loaded.eos_token_id is None or is_foreign):
+            loaded.eos_token_id = stops
+        stops = loaded.eos_token_id
+        if stops is not None and loaded.pad_token_id is None:
+            loaded.pad_token_id = stops[-1] if isinstance(stops, list) else stops
 
     def raise_on_bad_prompt(self, input_ids, inputs_embeds, has_images: bool, cache: Any) -> None:
         """Refuse what would be answered wrongly in silence: placeholders without image, text past the context."""
@@ -200,6 +229,15 @@ class FastVLMGenerationMixin(GenerationMixin):
                 f"The prompt has {placeholders} placeholder tokens, but continuous batching takes no images: use "
                 "`generate`."
             )
+
+
+def _raise_on_bad_tokens(settings: GenerationConfig, source: Any) -> None:
+    """Raise if a checkpoint's special tokens are no ids: `generate` would only fail on them."""
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = getattr(settings, name)
+        ids = value if isinstance(value, list) and name == "eos_token_id" else [] if value is None else [value]
+        if any(type(each) is not int for each in ids):
+            raise ValueError(f"The {GENERATION_CONFIG_NAME} of {source} has a bad value: `{name}` is {value!r}.")
 
 
 def _say_that_context_ends(text_config: PretrainedConfig) -> None:

@@ -9,21 +9,19 @@ import numpy as np
 import PIL.Image
 import torch
 from transformers.image_processing_backends import TorchvisionBackend
-from transformers.image_processing_utils import BatchFeature
 from transformers.image_transforms import get_resize_output_image_size
 from transformers.image_utils import ChannelDimension, PILImageResampling, SizeDict
 from transformers.processing_utils import Unpack
 from transformers.utils import requires_backends
 
-from .image_processing_base import (
+from .image_processing_common_fastvlm import (
     FastVLMImageProcessorKwargs,
     FastVLMImageProcessorMixin,
     fit_within,
     select_grid,
-    square_side,
 )
 from .image_reading import loaded, to_rgb, upright
-from .image_values import AnyImage, check_channels, check_statistics, is_channels_first, to_8bit_tensor
+from .image_values import AnyImage, check_channels, is_channels_first, to_8bit_tensor
 from .padded_resize import is_narrow, resize_narrow, resizes_columns_first
 
 # Rows padded at a time, so that the padded square of a tall image never exists as a whole.
@@ -81,13 +79,13 @@ class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
         side = max(image.shape[-2:])
         return _on_canvas(image, side, side, background_color)
 
-    def _preprocess(  # type: ignore[override]
+    def _channels(self, image: torch.Tensor) -> int:
+        return len(image)
+
+    def _to_pixels(  # type: ignore[override]
         self,
-        images: list[torch.Tensor],
+        crops: torch.Tensor | list[torch.Tensor],
         *,
-        do_resize: bool,
-        size: SizeDict,
-        resample: Any,
         do_center_crop: bool,
         crop_size: SizeDict,
         do_rescale: bool,
@@ -95,42 +93,22 @@ class FastVLMImageProcessor(FastVLMImageProcessorMixin, TorchvisionBackend):
         do_normalize: bool,
         image_mean: float | list[float],
         image_std: float | list[float],
-        do_pad: bool | None,
-        return_tensors: str | None,
-        do_tile: bool | None = None,
-        image_grid_pinpoints: list[list[int]] | None = None,
-        background_color: int | tuple[int, ...] = 0,
         **kwargs,
-    ) -> BatchFeature:
-        side = square_side(size)
-        pixel_values: list[torch.Tensor] = []
-        num_crops: list[int] = []
-        for image in images:
-            if do_normalize:
-                check_statistics(len(image), image_mean=image_mean, image_std=image_std)
-            if do_tile:
-                crops = self._tiles(image, side, image_grid_pinpoints, resample, background_color)
-            elif do_pad and do_resize:
-                crops = self._resize_padded(image, side, resample, background_color)[None]
-            else:
-                padded = self.pad_to_square(image, background_color) if do_pad else image
-                crops = (self._resize_shortest(padded, side, resample) if do_resize else padded)[None]
-            if do_center_crop:
-                crops = self.center_crop(crops, crop_size)
-            num_crops.append(len(crops))
-            pixel_values += self.rescale_and_normalize(
-                crops, do_rescale, rescale_factor, do_normalize, image_mean, image_std
-            )
-        data: dict[str, Any] = {"pixel_values": pixel_values} | ({"num_crops": num_crops} if do_tile else {})
-        return BatchFeature(data=data, tensor_type=return_tensors)
+    ) -> list[torch.Tensor]:
+        (batch,) = [crops] if isinstance(crops, torch.Tensor) else [crop[None] for crop in crops]
+        if do_center_crop:
+            batch = self.center_crop(batch, crop_size)
+        return list(self.rescale_and_normalize(batch, do_rescale, rescale_factor, do_normalize, image_mean, image_std))
 
     def _resize_to(self, image: torch.Tensor, height: int, width: int, resample: Any) -> torch.Tensor:
+        """The image resized, one axis after the other: rounded and clipped to 8 bits between, as Pillow does it."""
         old_height, old_width = image.shape[-2:]
-        if (old_height, old_width) == (height, width):
-            return image
-        if resizes_columns_first(old_height, old_width, height, width):  # torchvision begins with the rows
-            image = self.resize(image, SizeDict(height=height, width=old_width), resample)
-        return self.resize(image, SizeDict(height=height, width=width), resample)
+        columns_first = resizes_columns_first(old_height, old_width, height, width)
+        between = (height, old_width) if columns_first else (old_height, width)
+        for size in (between, (height, width)):
+            if image.shape[-2:] != size:
+                image = self.resize(image, SizeDict(height=size[0], width=size[1]), resample)
+        return image
 
     def _resize_shortest(self, image: torch.Tensor, side: int, resample: Any) -> torch.Tensor:
         height, width = get_resize_output_image_size(

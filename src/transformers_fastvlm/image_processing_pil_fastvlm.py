@@ -3,24 +3,21 @@
 """Image processor on Pillow and NumPy: the original's preprocessing, equal on every pixel."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
 from transformers.image_processing_backends import PilBackend
-from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import ChannelDimension, SizeDict
 
-from .image_processing_base import (
+from .image_processing_common_fastvlm import (
     FastVLMImageProcessorKwargs,
     FastVLMImageProcessorMixin,
     fit_within,
     select_grid,
-    square_side,
 )
 from .image_reading import loaded, to_rgb, upright
-from .image_values import AnyImage, check_channels, check_statistics, is_channels_first, to_8bit_array
+from .image_values import AnyImage, check_channels, is_channels_first, to_8bit_array
 from .padded_resize import is_narrow, resize_narrow
 
 # Rows padded at a time, so that the padded square of a tall image never exists as a whole.
@@ -71,13 +68,76 @@ class FastVLMImageProcessorPil(FastVLMImageProcessorMixin, PilBackend):
         side = max(image.size)
         return _on_canvas(image, side, side, background_color)
 
-    def _preprocess(  # type: ignore[override]
+    def _channels(self, image: PIL.Image.Image) -> int:
+        return len(image.getbands())
+
+    def _tiles(
         self,
-        images: list[PIL.Image.Image],
-        *,
-        do_resize: bool,
-        size: SizeDict,
+        image: PIL.Image.Image,
+        side: int,
+        pinpoints: list[list[int]] | None,
         resample: PIL.Image.Resampling,
+        background_color: int | tuple[int, ...],
+    ) -> list[PIL.Image.Image]:
+        """The image squeezed to `side` × `side`, then the tiles of the best grid, row by row."""
+        grid_height, grid_width = select_grid(image.height, image.width, pinpoints or [[2 * side, 2 * side]])
+        height, width = fit_within(image.height, image.width, grid_height, grid_width)
+        grid = _on_canvas(image.resize((width, height), resample), grid_height, grid_width, background_color)
+        tiles = [
+            grid.crop((left, top, left + side, top + side))
+            for top in range(0, grid_height, side)
+            for left in range(0, grid_width, side)
+        ]
+        return [image.resize((side, side), resample), *tiles]
+
+    def _resize_padded(
+        self,
+        image: PIL.Image.Image,
+        side: int,
+        resample: PIL.Image.Resampling,
+        background_color: int | tuple[int, ...],
+    ) -> PIL.Image.Image:
+        """The image padded to a centred square, then resized to `side` × `side`.
+
+        Pillow resizes a square's rows first, rounds to 8 bits, then columns. Doing the two by hand gives the same
+        pixels without the padded square: a wide image needs no padding until its rows are short, a tall one only in
+        strips of rows, and a narrow one none at all. Strips of rows do not depend on each other, nor do strips of
+        columns, so threads share them.
+        """
+        width, height = image.size
+        long = max(width, height)
+        if is_narrow(height, width, side, resample, _NARROW):
+            return _resize_narrow(image, side, resample, background_color)
+        threads = torch.get_num_threads() if width * height >= _PIXELS_WORTH_THREADS else 1
+        per_strip = -(-height // threads) if width == long else _STRIP_ROWS
+        per_column_strip = -(-side // threads)
+
+        def resize_rows(top: int) -> PIL.Image.Image:
+            strip = image.crop((0, top, width, min(top + per_strip, height)))
+            strip = _on_canvas(strip, strip.height, long, background_color)
+            return strip.resize((side, strip.height), resample)
+
+        def resize_columns(left: int) -> PIL.Image.Image:
+            strip = square.crop((left, 0, min(left + per_column_strip, side), long))
+            return strip.resize((strip.width, side), resample)
+
+        rows, resized = (PIL.Image.new(image.mode, (side, length)) for length in (height, side))
+        with ThreadPoolExecutor(threads) as pool:
+            tops, lefts = range(0, height, per_strip), range(0, side, per_column_strip)
+            for top, strip in zip(tops, pool.map(resize_rows, tops)):
+                rows.paste(strip, (0, top))
+            square = _on_canvas(rows, long, side, background_color)
+            for left, strip in zip(lefts, pool.map(resize_columns, lefts)):
+                resized.paste(strip, (left, 0))
+        return resized
+
+    def _resize_shortest(self, image: PIL.Image.Image, side: int, resample: PIL.Image.Resampling) -> np.ndarray:
+        return self.resize(_pixels(image), SizeDict(shortest_edge=side), resample=resample)
+
+    def _to_pixels(  # type: ignore[override]
+        self,
+        crops: list[PIL.Image.Image | np.ndarray],
+        *,
         do_center_crop: bool,
         crop_size: SizeDict,
         do_rescale: bool,
@@ -85,40 +145,25 @@ class FastVLMImageProcessorPil(FastVLMImageProcessorMixin, PilBackend):
         do_normalize: bool,
         image_mean: float | list[float],
         image_std: float | list[float],
-        do_pad: bool | None,
-        return_tensors: str | None,
-        do_tile: bool | None = None,
-        image_grid_pinpoints: list[list[int]] | None = None,
-        background_color: int | tuple[int, ...] = 0,
         **kwargs,
-    ) -> BatchFeature:
-        side = square_side(size)
-        pixel_values: list[np.ndarray] = []
-        num_crops: list[int] = []
-        for image in images:
+    ) -> list[np.ndarray]:
+        finished = []
+        for crop in crops:
+            pixels = crop if isinstance(crop, np.ndarray) else _pixels(crop)
+            if do_center_crop:
+                pixels = self.center_crop(pixels, crop_size)
+            if do_rescale:
+                pixels = self.rescale(pixels, rescale_factor)
             if do_normalize:
-                check_statistics(len(image.getbands()), image_mean=image_mean, image_std=image_std)
-            if do_tile:
-                crops = _tiles(image, side, image_grid_pinpoints, resample, background_color)
-            elif do_pad and do_resize:
-                crops = [_resize_padded(image, side, resample, background_color)]
-            else:
-                crops = [self.pad_to_square(image, background_color) if do_pad else image]
-            num_crops.append(len(crops))
-            for crop in crops:
-                pixels = np.asarray(crop)
-                pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)  # (channels, height, width)
-                if do_resize and not (do_tile or do_pad):
-                    pixels = self.resize(pixels, SizeDict(shortest_edge=side), resample=resample)
-                if do_center_crop:
-                    pixels = self.center_crop(pixels, crop_size)
-                if do_rescale:
-                    pixels = self.rescale(pixels, rescale_factor)
-                if do_normalize:
-                    pixels = self.normalize(pixels, image_mean, image_std)
-                pixel_values.append(pixels)
-        data: dict[str, Any] = {"pixel_values": pixel_values} | ({"num_crops": num_crops} if do_tile else {})
-        return BatchFeature(data=data, tensor_type=return_tensors)
+                pixels = self.normalize(pixels, image_mean, image_std)
+            finished.append(pixels)
+        return finished
+
+
+def _pixels(image: PIL.Image.Image) -> np.ndarray:
+    """(channels, height, width)"""
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
 def _colors(image: PIL.Image.Image, background_color: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -139,44 +184,6 @@ def _on_canvas(
     canvas = PIL.Image.new(image.mode, (width, height), colors if len(colors) > 1 else colors[0])
     canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
     return canvas
-
-
-def _resize_padded(
-    image: PIL.Image.Image, side: int, resample: PIL.Image.Resampling, background_color: int | tuple[int, ...]
-) -> PIL.Image.Image:
-    """The image padded to a centred square, then resized to `side` × `side`.
-
-    Pillow resizes a square's rows first, rounds to 8 bits, then columns. Doing the two by hand gives the same pixels
-    without the padded square: a wide image needs no padding until its rows are short, a tall one only in strips of
-    rows, and a narrow one none at all. Strips of rows do not depend on each other, nor do strips of columns, so
-    threads share them.
-    """
-    width, height = image.size
-    long = max(width, height)
-    if is_narrow(height, width, side, resample, _NARROW):
-        return _resize_narrow(image, side, resample, background_color)
-    threads = torch.get_num_threads() if width * height >= _PIXELS_WORTH_THREADS else 1
-    per_strip = -(-height // threads) if width == long else _STRIP_ROWS
-    per_column_strip = -(-side // threads)
-
-    def resize_rows(top: int) -> PIL.Image.Image:
-        strip = image.crop((0, top, width, min(top + per_strip, height)))
-        strip = _on_canvas(strip, strip.height, long, background_color)
-        return strip.resize((side, strip.height), resample)
-
-    def resize_columns(left: int) -> PIL.Image.Image:
-        strip = square.crop((left, 0, min(left + per_column_strip, side), long))
-        return strip.resize((strip.width, side), resample)
-
-    rows, resized = (PIL.Image.new(image.mode, (side, length)) for length in (height, side))
-    with ThreadPoolExecutor(threads) as pool:
-        tops, lefts = range(0, height, per_strip), range(0, side, per_column_strip)
-        for top, strip in zip(tops, pool.map(resize_rows, tops)):
-            rows.paste(strip, (0, top))
-        square = _on_canvas(rows, long, side, background_color)
-        for left, strip in zip(lefts, pool.map(resize_columns, lefts)):
-            resized.paste(strip, (left, 0))
-    return resized
 
 
 def _resize_narrow(
@@ -208,25 +215,6 @@ def _to_tensor(image: PIL.Image.Image) -> torch.Tensor:
 def _to_image(pixels: torch.Tensor, mode: str) -> PIL.Image.Image:
     size = (pixels.shape[2], pixels.shape[1])
     return PIL.Image.frombytes(mode, size, pixels.permute(1, 2, 0).contiguous().numpy())
-
-
-def _tiles(
-    image: PIL.Image.Image,
-    side: int,
-    pinpoints: list[list[int]] | None,
-    resample: PIL.Image.Resampling,
-    background_color: int | tuple[int, ...],
-) -> list[PIL.Image.Image]:
-    """The image squeezed to `side` × `side`, then the tiles of the best grid, row by row."""
-    grid_height, grid_width = select_grid(image.height, image.width, pinpoints or [[2 * side, 2 * side]])
-    height, width = fit_within(image.height, image.width, grid_height, grid_width)
-    grid = _on_canvas(image.resize((width, height), resample), grid_height, grid_width, background_color)
-    tiles = [
-        grid.crop((left, top, left + side, top + side))
-        for top in range(0, grid_height, side)
-        for left in range(0, grid_width, side)
-    ]
-    return [image.resize((side, side), resample), *tiles]
 
 
 __all__ = ["FastVLMImageProcessorPil"]

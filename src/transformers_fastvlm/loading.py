@@ -3,159 +3,26 @@
 """Loading on top of transformers' own: looks at the files' headers first, never fills gaps with random weights."""
 
 import copy
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PretrainedConfig
 from transformers.quantizers.auto import AutoQuantizationConfig
-from transformers.utils import (
-    CONFIG_NAME,
-    GENERATION_CONFIG_NAME,
-    SAFE_WEIGHTS_INDEX_NAME,
-    SAFE_WEIGHTS_NAME,
-    cached_file,
-)
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from .checkpoint_formats import DEFAULT_IMAGE_TOKEN_ID, FOREIGN_FORMATS, IMAGE_TOKEN, has_training_form
+from .checkpoint_files import hub_arguments, hub_file, read_json_object, tensor_headers, weight_files
+from .checkpoint_formats import has_training_form
+from .parts import Part, module_names
 
-# What weights of few bits would cost most where they save least; quantizing it is the user's choice. Full names, as in
-# the VLM and as in the model without head: bitsandbytes matches them from their start, and any list takes the place of
-# its own, which has `lm_head`.
-SPARED_PARTS = {
-    "encoder": ("model.vision_tower", "vision_tower"),
-    "projector": ("model.multi_modal_projector", "multi_modal_projector"),
-    "head": ("lm_head",),
-}
+# What weights of few bits would cost most where they save least; quantizing it is the user's choice.
+SPARED_PARTS: tuple[Part, ...] = ("encoder", "projector", "head")
 # Constants that older versions of transformers stored, and that are computed.
 _HARMLESS = (r"\.rotary_emb\.inv_freq$", r"\.position_ids$", r"\.attn\.(masked_)?bias$")
 _WEIGHT_DTYPES = ("F64", "F32", "F16", "BF16")  # as safetensors calls them
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-
-
-def hub_file(source: str | os.PathLike, name: str, arguments: Mapping[str, Any] | None = None) -> str | None:
-    """Local path of a file of a folder or Hub repository, `None` if there is no such file."""
-    arguments = arguments or {}
-    hub_arguments = {key: arguments[key] for key in HUB_ARGUMENTS if arguments.get(key) is not None}
-    return cached_file(
-        source,
-        name,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        **hub_arguments,
-    )
-
-
-def weight_files(source: str | os.PathLike, arguments: Mapping[str, Any] | None = None) -> list[str]:
-    """Safetensors files of a checkpoint, in the order of its index; empty if it has none.
-
-    Raises:
-        FileNotFoundError: if the index lists a file that is not there.
-        ValueError: if the index is damaged, or lists files outside of the checkpoint.
-    """
-    arguments = arguments or {}
-    variant = f".{arguments['variant']}" if arguments.get("variant") else ""
-    single = hub_file(source, SAFE_WEIGHTS_NAME.replace(".safetensors", f"{variant}.safetensors"), arguments)
-    if single is not None:
-        return [single]
-    index = hub_file(source, SAFE_WEIGHTS_INDEX_NAME.replace(".index.json", f"{variant}.index.json"), arguments)
-    if index is None:
-        return []
-    files = []
-    for name in dict.fromkeys(_weight_map(index).values()):
-        path = hub_file(source, name, arguments)
-        if path is None:
-            raise FileNotFoundError(f"{source} lacks {name}, which its {os.path.basename(index)} lists.")
-        files.append(path)
-    return files
-
-
-def read_json_object(path: str | os.PathLike) -> dict[str, Any]:
-    """
-    The object in a JSON file.
-
-    Raises:
-        ValueError: if it is damaged, or holds something else; the message names it.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except (ValueError, RecursionError) as error:  # text that is no UTF-8 is a ValueError, too
-        raise ValueError(f"{path} is damaged: it is no JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it should hold a JSON object, not a {type(content).__name__}.")
-    return content
-
-
-def _weight_map(index: str | os.PathLike) -> dict[str, str]:
-    """File of each tensor, as an index of shards has it. A file of a stranger's that leads elsewhere is refused."""
-    content = read_json_object(index)
-    weight_map = content.get("weight_map")
-    if not isinstance(content.get("metadata"), dict):  # transformers reads it
-        raise ValueError(f"{index} is damaged: it lacks `metadata`, an object.")
-    names_files = isinstance(weight_map, dict) and all(isinstance(name, str) for name in weight_map.values())
-    if not weight_map or not names_files:
-        raise ValueError(f"{index} is damaged: its `weight_map` should name the file of each tensor.")
-    for name in weight_map.values():
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in name or path.suffix != ".safetensors":
-            raise ValueError(f"{index} lists {name!r}, which is no safetensors file of this checkpoint.")
-    return weight_map
-
-
-def source_format(source: str | os.PathLike, arguments: Mapping[str, Any] | None = None) -> str:
-    """The layout of a checkpoint, by its configuration: "original", "upstream" or "own"."""
-    arguments = arguments or {}
-    hub_arguments = {key: arguments[key] for key in HUB_ARGUMENTS if arguments.get(key) is not None}
-    config, _ = PretrainedConfig.get_config_dict(source, **hub_arguments)
-    return FOREIGN_FORMATS.get(config.get("model_type", ""), "own")
-
-
-def tensor_headers(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
-    """`dtype`, `shape` and `data_offsets` of the tensors in a safetensors file, by name, from its header alone.
-
-    Raises:
-        ValueError: if the file is no safetensors file, or ends before its header or one of its tensors; the message
-            names both.
-    """
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
-        header_size = int.from_bytes(file.read(8), "little")
-        if size < 8 or header_size > size - 8:
-            raise ValueError(f"{path} is truncated: it has {size} bytes and ends within its header.")
-        try:
-            header = json.loads(file.read(header_size))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is no safetensors file: its header is damaged.") from error
-    if not isinstance(header, dict):
-        raise ValueError(f"{path} is no safetensors file: its header is a {type(header).__name__}.")
-    header.pop("__metadata__", None)
-    for name, entry in header.items():
-        if not _is_tensor_entry(entry):
-            raise ValueError(f"{path} is damaged: its header has no place, shape and dtype for tensor {name!r}.")
-        if 8 + header_size + entry["data_offsets"][1] > size:
-            raise ValueError(f"{path} is truncated: it has {size} bytes and ends before the whole of tensor {name!r}.")
-    try:
-        with safe_open(path, framework="pt"):  # what is left: gaps, overlaps, shapes that do not fit, odd dtypes
-            return header
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-
-
-def _is_tensor_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
-        return False
-    offsets, shape = entry.get("data_offsets"), entry.get("shape")
-    if not isinstance(offsets, list) or not isinstance(shape, list) or len(offsets) != 2:
-        return False
-    return all(type(number) is int and number >= 0 for number in (*offsets, *shape)) and offsets[0] <= offsets[1]
 
 
 class CheckpointLoadingMixin:
@@ -242,12 +109,12 @@ class CheckpointLoadingMixin:
         else:
             for_model = ("attn_implementation", "dtype", "quantization_config", "torch_dtype")
             kept = {key: kwargs.pop(key) for key in for_model if key in kwargs}
-            hub_arguments = {key: kwargs[key] for key in HUB_ARGUMENTS if kwargs.get(key) is not None}
+            where = hub_arguments(kwargs)
             config, unused = cls.config_class.from_pretrained(  # type: ignore[attr-defined]
                 config or source, return_unused_kwargs=True, **kwargs
             )
             kwargs.clear()
-            kwargs.update(unused | hub_arguments | kept)
+            kwargs.update(unused | where | kept)
         vision_config = getattr(config, "vision_config", config)
         vision_config.reparameterized = not has_training_form(names)
         if config is not vision_config and "lm_head.weight" in names:
@@ -260,8 +127,17 @@ def _spare_parts(given: QuantizationConfigMixin | dict[str, Any]) -> Quantizatio
     config = AutoQuantizationConfig.from_dict(given) if isinstance(given, dict) else copy.deepcopy(given)
     for name in ("llm_int8_skip_modules", "modules_to_not_convert"):  # bitsandbytes' name, and all others'
         if getattr(config, name, ()) is None:
-            setattr(config, name, [module for names in SPARED_PARTS.values() for module in names])
+            setattr(config, name, modules_to_spare())
     return config
+
+
+def modules_to_spare(parts: Iterable[Part] = SPARED_PARTS) -> list[str]:
+    """What a `quantization_config` has to list for these parts to stay in full precision.
+
+    Full names, because bitsandbytes matches them from their start, and the head's among them, because any list takes
+    the place of its own, which has that.
+    """
+    return [name for part in parts for name in module_names(part)]
 
 
 def _keep_4bit_weights_as_stored(model: nn.Module) -> None:
@@ -316,35 +192,3 @@ def _raise_on_unexpected(model, unexpected: Iterable[str], source) -> None:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-
-
-def find_image_token_id(source: str | os.PathLike, arguments: dict[str, Any]) -> int:
-    """The id of `<image>` in a checkpoint's tokenizer, or the first free id, which it gets when it is added.
-
-    Reads the tokenizer's files as text; a folder without any is taken for Qwen2's.
-
-    Raises:
-        ValueError: if one of them is damaged.
-    """
-    ids: dict[str, int] = {}
-    if path := hub_file(source, "tokenizer.json", arguments):
-        tokenizer = read_json_object(path)
-        try:
-            ids |= tokenizer["model"].get("vocab", {})
-            ids |= {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged: it describes no tokenizer.") from error
-    for name in ("vocab.json", "added_tokens.json"):
-        if path := hub_file(source, name, arguments):
-            ids |= read_json_object(path)
-    if path := hub_file(source, "tokenizer_config.json", arguments):
-        added = read_json_object(path).get("added_tokens_decoder", {})
-        try:
-            ids |= {token["content"]: int(index) for index, token in added.items()}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged: its `added_tokens_decoder` is none.") from error
-    if not all(type(index) is int for index in ids.values()):
-        raise ValueError(f"The tokenizer of {source} is damaged: it has tokens whose ids are no numbers.")
-    if not ids:
-        return DEFAULT_IMAGE_TOKEN_ID
-    return ids.get(IMAGE_TOKEN, max(ids.values()) + 1)

@@ -24,7 +24,7 @@ from .configuration_fastvlm import FastVLMConfig
 from .decoder_head import DecoderHead
 from .finite_checks import can_look, raise_on_non_finite_logits
 from .generation_fastvlm import FastVLMGenerationMixin
-from .loading import CheckpointLoadingMixin, source_format
+from .loading import CheckpointLoadingMixin
 from .modeling_fastvithd import CLIP_HEAD, FastViTHDModel
 from .outputs_fastvlm import (
     CACHE_NAME,
@@ -363,20 +363,6 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, FastVLMGenerationM
             image_hidden_states=outputs.image_hidden_states,
             **cache_argument(outputs.get(CACHE_NAME)),
         )
-
-    def adjust_generation_fn(
-        self, generation_config, from_auto_class, from_pipeline, pretrained_model_name_or_path, *args, **kwargs
-    ) -> None:
-        source = pretrained_model_name_or_path
-        super().adjust_generation_fn(generation_config, from_auto_class, from_pipeline, source, *args, **kwargs)
-        loaded, stops = self.generation_config, self.config.text_config.eos_token_id
-        # An original checkpoint's generation file names no stop token, an upstream one's the wrong one.
-        is_foreign = generation_config is None and source is not None and source_format(source, kwargs) != "own"
-        if stops is not None and (loaded.eos_token_id is None or is_foreign):
-            loaded.eos_token_id = stops
-        stops = loaded.eos_token_id
-        if stops is not None and loaded.pad_token_id is None:
-            loaded.pad_token_id = stops[-1] if isinstance(stops, list) else stops
 
 
 __all__ = [

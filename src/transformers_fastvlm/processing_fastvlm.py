@@ -2,16 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prompt and images to model inputs, with the original's prompt as chat template."""
 
-import ast
 import bisect
 import copy
 import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from transformers import PretrainedConfig
-from transformers.image_processing_base import BatchFeature, ImageProcessingMixin
+from transformers.image_processing_base import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import ImageInput
 from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin, Unpack
@@ -20,12 +18,12 @@ from transformers.utils import CHAT_TEMPLATE_FILE, PROCESSOR_NAME, is_torchvisio
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from .chat_templates import CHAT_TEMPLATE
-from .checkpoint_formats import IMAGE_TOKEN, to_own_config
+from .checkpoint_files import HUB_ARGUMENTS, hub_arguments, hub_file
+from .checkpoint_formats import IMAGE_TOKEN, end_at_turns, foreign_processor_settings, to_own_config
 from .configuration_fastvlm import FastViTHDConfig
-from .image_processing_base import refuse_misspelt, square_side
+from .image_processing_common_fastvlm import refuse_misspelt, square_side
 from .image_processing_pil_fastvlm import FastVLMImageProcessorPil
 from .image_values import flatten_images
-from .loading import HUB_ARGUMENTS, hub_file
 from .processor_options import (
     IMAGE_OPTIONS,
     PROCESSING_OPTIONS,
@@ -39,7 +37,6 @@ from .processor_options import (
 from .template_bounds import check_template
 from .tokenizer_loading import TokenizerTakingTurns, load_tokenizer, refuse_damaged
 
-_END_OF_TURN = "<|im_end|>"
 # What `from_pretrained` and `apply_chat_template` take besides options.
 _LOADING_OPTIONS = ("backend", "use_fast", "trust_remote_code", "code_revision", "return_unused_kwargs")
 _TEMPLATE_OPTIONS = {"tools", "documents", "add_generation_prompt", "continue_final_message"} | {
@@ -308,20 +305,19 @@ class FastVLMProcessor(ProcessorMixin):
 
     @classmethod
     def get_processor_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
-        hub_arguments = _hub_arguments(kwargs)
+        where = hub_arguments(kwargs)
         refuse_misspelt(kwargs, {*IMAGE_OPTIONS, *TEXT_OPTIONS, *_OWN_OPTIONS, *HUB_ARGUMENTS, *_LOADING_OPTIONS})
         try:
             processor_dict, kwargs = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
         except Exception as error:
-            _refuse_damaged_settings(pretrained_model_name_or_path, hub_arguments)
+            _refuse_damaged_settings(pretrained_model_name_or_path, where)
             raise error
         if processor_dict.get("processor_class") in (cls.__name__, FastVLMProcessor.__name__):
-            where = f"{PROCESSOR_NAME} of {pretrained_model_name_or_path}"
-            check_settings(processor_dict, _OWN_OPTIONS, where)
+            file = f"{PROCESSOR_NAME} of {pretrained_model_name_or_path}"
+            check_settings(processor_dict, _OWN_OPTIONS, file)
         else:
-            # An original or upstream checkpoint, or a model saved without its processor: neither its image processor,
-            # which does not pad, nor its chat template is the original's.
-            processor_dict = _settings_from_config(pretrained_model_name_or_path, hub_arguments)
+            # An original or upstream checkpoint, or a model saved without its processor.
+            processor_dict = _settings_from_config(pretrained_model_name_or_path, where)
         return processor_dict, kwargs
 
     @classmethod
@@ -329,31 +325,27 @@ class FastVLMProcessor(ProcessorMixin):
         processor_dict = processor_dict or {}
         images_kwargs = {name: kwargs.pop(name) for name in IMAGE_OPTIONS if name in kwargs}
         image_processor_class = image_processor_class_of(kwargs.pop("backend", None), kwargs.get("use_fast"))
-        hub_arguments = _hub_arguments(kwargs)
+        where = hub_arguments(kwargs)
         if "image_processor" in processor_dict:
             image_processor = image_processor_class.from_dict(processor_dict["image_processor"], **images_kwargs)
         else:
             image_processor = image_processor_class.from_pretrained(
-                pretrained_model_name_or_path, **hub_arguments, **images_kwargs
+                pretrained_model_name_or_path, **where, **images_kwargs
             )
         settings = processor_dict.get("tokenizer", {})
         own = {name for name in _OWN_OPTIONS if name != "chat_template"}
         tokenizer_kwargs = {name: value for name, value in {**settings, **kwargs}.items() if name not in own}
         load = partial(cls._load_tokenizer_from_pretrained, "tokenizer", pretrained_model_name_or_path)
-        tokenizer = load_tokenizer(partial(load, **tokenizer_kwargs), pretrained_model_name_or_path, hub_arguments)
-        if "tokenizer" in processor_dict and _END_OF_TURN in tokenizer.get_added_vocab():
-            tokenizer.eos_token = _END_OF_TURN  # upstream's conversion has <|endoftext|>, which ends no turn
+        tokenizer = load_tokenizer(partial(load, **tokenizer_kwargs), pretrained_model_name_or_path, where)
+        if "tokenizer" in processor_dict:
+            end_at_turns(tokenizer)
         return [image_processor, tokenizer]
 
 
-def _hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
-
-
-def _refuse_damaged_settings(source, hub_arguments: dict[str, Any]) -> None:
+def _refuse_damaged_settings(source, where: dict[str, Any]) -> None:
     """Raise an `OSError` that names the first of the processor's own files that cannot be read."""
-    refuse_damaged(source, (PROCESSOR_NAME, "chat_template.json"), hub_arguments)
-    path = hub_file(source, CHAT_TEMPLATE_FILE, hub_arguments)
+    refuse_damaged(source, (PROCESSOR_NAME, "chat_template.json"), where)
+    path = hub_file(source, CHAT_TEMPLATE_FILE, where)
     if path is not None:
         try:
             with open(path, encoding="utf-8") as file:
@@ -396,57 +388,25 @@ def image_processor_class_of(backend: str | None = None, use_fast: bool | None =
     return FastVLMImageProcessor
 
 
-def _settings_from_config(source, hub_arguments: dict[str, Any]) -> dict[str, Any]:
+def _settings_from_config(source, where: dict[str, Any]) -> dict[str, Any]:
     """What `processor_config.json` would say for a checkpoint that has none of ours, from its `config.json`.
 
     Raises:
         ValueError: if it is no FastVLM, or its encoder, projector or way of preparing images is not FastVLM's.
     """
-    config, _ = PretrainedConfig.get_config_dict(source, **hub_arguments)
+    config, _ = PretrainedConfig.get_config_dict(source, **where)
     own = to_own_config(config)
     if own.get("model_type") != "fastvlm":
         raise ValueError(f"{source} is no FastVLM checkpoint: its `model_type` is {config.get('model_type')!r}.")
     vision_config = FastViTHDConfig(**(own.get("vision_config") or {}))
-    settings: dict[str, Any] = {
-        "patch_size": vision_config.stride,
-        "image_processor": {"size": vision_config.image_size},
-    }
-    if config["model_type"] == "fastvlm":
-        return settings
-    settings["tokenizer"] = {}
-    if config.get("tokenizer_model_max_length"):
-        settings["tokenizer"]["model_max_length"] = config["tokenizer_model_max_length"]
-    if config["model_type"] == "llava_qwen2":
-        settings["image_processor"] |= _original_image_options(config)
-    else:
-        settings["image_processor"]["size"] = _upstream_resolution(source, hub_arguments) or vision_config.image_size
+    image_options: dict[str, Any] = {"size": vision_config.image_size}
+    settings: dict[str, Any] = {"patch_size": vision_config.stride, "image_processor": image_options}
+    if own is not config:
+        foreign = foreign_processor_settings(config, source, where)
+        image_options |= foreign["image_processor"]
+        image_options["size"] = square_side(image_options["size"])
+        settings["tokenizer"] = foreign["tokenizer"]
     return settings
-
-
-def _original_image_options(config: dict[str, Any]) -> dict[str, Any]:
-    aspect_ratio = config.get("image_aspect_ratio")
-    if aspect_ratio in (None, "square"):
-        return {"do_pad": False}
-    if aspect_ratio == "pad":
-        return {}
-    if aspect_ratio != "anyres":
-        raise ValueError(f"Unknown `image_aspect_ratio` {aspect_ratio!r}; known are 'pad', 'anyres' and 'square'.")
-    pinpoints = config.get("image_grid_pinpoints")
-    # Older configurations keep the list as text.
-    return {
-        "do_tile": True,
-        "image_grid_pinpoints": ast.literal_eval(pinpoints) if isinstance(pinpoints, str) else pinpoints,
-    }
-
-
-def _upstream_resolution(source, hub_arguments: dict[str, Any]) -> int | None:
-    """The resolution that an upstream checkpoint's image processor crops to, if it has one."""
-    try:
-        settings, _ = ImageProcessingMixin.get_image_processor_dict(source, **hub_arguments)
-    except OSError:
-        return None
-    size = settings.get("crop_size") or settings.get("size")
-    return square_side(size) if size else None
 
 
 __all__ = ["CHAT_TEMPLATE", "FastVLMProcessor"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers.processing_utils import ProcessingKwargs, TextKwargs
 
-from .image_processing_base import FastVLMImageProcessorKwargs, refuse_misspelt, refuse_unknown
+from .image_processing_common_fastvlm import FastVLMImageProcessorKwargs, refuse_misspelt, refuse_unknown
 from .image_processing_pil_fastvlm import FastVLMImageProcessorPil
 
 TEXT_OPTIONS = frozenset(TextKwargs.__annotations__)

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from .loading import hub_file, read_json_object
+from .checkpoint_files import hub_file, read_json_object
 
 TOKENIZER_NAME = "tokenizer.json"
 _CONFIG_NAMES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")

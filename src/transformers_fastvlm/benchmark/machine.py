@@ -4,14 +4,17 @@
 
 import platform
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
+from ..extras import installed_versions
+
 # Instruction sets that decide which matrix kernels run, as Linux names them on x86 and Arm.
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "asimd", "sve", "bf16", "i8mm")
+LIBRARIES = ("torch", "transformers", "transformers-fastvlm")
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,7 @@ def _cpu_info() -> tuple[str, tuple[str, ...]]:
     )
 
 
-def _versions(packages: tuple[str, ...]) -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def describe_machine(
-    device: torch.device, packages: tuple[str, ...] = ("torch", "transformers", "timm", "transformers-fastvlm")
-) -> Machine:
+def describe_machine(device: torch.device, packages: Iterable[str] = LIBRARIES) -> Machine:
     """The machine at hand, with the versions of `packages`."""
     cpu, flags = _cpu_info()
     return Machine(
@@ -66,5 +57,5 @@ def describe_machine(
         cpu_flags=flags,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         threads=torch.get_num_threads(),
-        versions=_versions(packages),
+        versions={"python": platform.python_version(), **installed_versions(packages)},
     )

@@ -51,6 +51,12 @@ class Timing:
         first, _, third = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return first, third
 
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles in seconds."""
+        first, third = self.quartiles
+        return (third - first) / 2
+
 
 def pairwise_ratio(peer: Sequence[float], ours: Sequence[float]) -> float:
     """Median of `peer / ours` over repetitions measured in turn, which drift of the machine's speed cancels in.

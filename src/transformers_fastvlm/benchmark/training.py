@@ -4,70 +4,23 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 
 from ..auto import AutoModelForVision2Seq
 from ..configuration_fastvlm import FastVLMConfig
-from ..programs.mistakes import require_device
+from ..inference import load_model
 from ..quantization import quantization_config
 from ..training import PARTS, lora_target_modules, parameter_groups, train_only
 from ..training.rows import NO_LOSS
-from .machine import Machine, describe_machine
-from .settings import random_model
+from .configurations import TrainingBenchmarkConfig
+from .machine import LIBRARIES, Machine, describe_machine
+from .synthetic import random_model
 from .timing import Timing, in_fresh_process, process_memory, synchronize, thread_count
-
-Method = Literal["lora", "qlora", "full"]
-METHODS: tuple[Method, ...] = get_args(Method)
-
-
-@dataclass(frozen=True)
-class TrainingBenchmarkConfig:
-    """
-    Args:
-        model: folder or Hub id; FastVLM-0.5B's sizes with random weights by default.
-        methods: of `"lora"` (the decoder's linear layers, rank 16), `"qlora"` (the same over 4-bit weights) and
-            `"full"` (encoder, projector and decoder).
-        batch_size: examples per step, with one image each.
-        text_tokens: tokens of each example besides the image's, half of them learnt.
-        dtype: of the weights that are not quantized.
-        steps: measured optimizer steps.
-        warmup: steps before them.
-        gradient_checkpointing: recompute activations instead of keeping them.
-        threads: CPU threads; `None` for PyTorch's choice.
-        device: where to train.
-
-    Raises:
-        ValueError: if a method is unknown, a count is not positive, or the device cannot be used.
-    """
-
-    model: str | None = None
-    methods: tuple[Method, ...] = ("lora", "qlora")
-    batch_size: int = 1
-    text_tokens: int = 128
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    steps: int = 5
-    warmup: int = 1
-    gradient_checkpointing: bool = False
-    threads: int | None = None
-    device: str = "cpu"
-
-    def __post_init__(self):
-        if unknown := set(self.methods) - set(METHODS):
-            raise ValueError(f"Unknown methods {sorted(unknown)}; known are {', '.join(METHODS)}.")
-        if not self.methods:
-            raise ValueError(f"Name at least one method of {', '.join(METHODS)}.")
-        if min(self.batch_size, self.steps) < 1 or self.text_tokens < 2 or self.warmup < 0:
-            raise ValueError("`batch_size` and `steps` are at least 1, `text_tokens` at least 2, `warmup` at least 0.")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"Weights train in 'float32' or 'bfloat16', not {self.dtype!r}.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"`threads` must be at least 1, got {self.threads}.")
-        require_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -82,7 +35,7 @@ class TrainingPoint:
         trainable: parameters that train.
     """
 
-    method: Method
+    method: str
     timing: Timing
     tokens: int
     trainable: int
@@ -109,15 +62,14 @@ def model_or_random(model: str | None) -> Iterator[str]:
         yield folder
 
 
-def build_trainable(config: TrainingBenchmarkConfig, method: Method) -> Any:
+def build_trainable(config: TrainingBenchmarkConfig, method: str) -> Any:
     """The model, made ready for training by `method`."""
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     folder: Any = config.model
     dtype = getattr(torch, config.dtype)
     quantization = quantization_config("nf4", dtype) if method == "qlora" else None
-    model: Any = AutoModelForVision2Seq.from_pretrained(folder, dtype=dtype, quantization_config=quantization)
-    model = model.to(config.device)
+    model = load_model(folder, quantization=quantization, dtype=dtype, device=config.device)
     if method == "full":
         train_only(model, PARTS)
     else:
@@ -146,7 +98,7 @@ def make_batch(config: TrainingBenchmarkConfig, settings: FastVLMConfig) -> dict
     return {name: tensor.to(config.device) for name, tensor in batch.items()}
 
 
-def measure_method(config: TrainingBenchmarkConfig, method: Method) -> TrainingPoint:
+def measure_method(config: TrainingBenchmarkConfig, method: str) -> TrainingPoint:
     """Train a few steps and measure them. In a process of its own, or memory of earlier methods counts too."""
     device = torch.device(config.device)
     with thread_count(config.threads):
@@ -168,7 +120,9 @@ def measure_method(config: TrainingBenchmarkConfig, method: Method) -> TrainingP
     return TrainingPoint(method, Timing(tuple(seconds), peak), batch["input_ids"].numel(), trainable)
 
 
-def run_training_benchmark(config: TrainingBenchmarkConfig, progress=lambda text: None) -> TrainingBenchmark:
+def run_training_benchmark(
+    config: TrainingBenchmarkConfig, progress: Callable[[str], None] = lambda message: None
+) -> TrainingBenchmark:
     """
     Measure every method, each in a fresh process.
 
@@ -182,7 +136,6 @@ def run_training_benchmark(config: TrainingBenchmarkConfig, progress=lambda text
         for method in config.methods:
             progress(f"training with {method}")
             points.append(in_fresh_process(measure_method, replace(config, model=folder), method))
-    packages = ("torch", "transformers", "peft", "bitsandbytes", "transformers-fastvlm")
     with thread_count(config.threads):
-        machine = describe_machine(torch.device(config.device), packages)
+        machine = describe_machine(torch.device(config.device), (*LIBRARIES, "peft", "bitsandbytes"))
     return TrainingBenchmark(config, machine, tuple(points))

@@ -10,19 +10,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
-from ..auto import AutoModelForVision2Seq
-from ..programs.mistakes import require_device
-from .machine import Machine, describe_machine
-from .operations import Profile, profile_call
-from .settings import DTYPES, OURS, require_known
+from .configurations import OURS, TILED_RESOLUTION, TtftBenchmarkConfig
+from .machine import LIBRARIES, Machine, describe_machine
+from .profiling import Profile, profile_call
+from .synthetic import write_photograph
 from .timing import OwnProcess, Timing, call_peak_memory, pairwise_ratio, synchronize, thread_count
-from .vlms import DECODERS, OURS_KIND, TILED_RESOLUTION, VLM_PEERS, WAYS, Vlm, VlmKind, write_photograph
+from .vlm_subjects import OUR_VLM, Vlm, VlmSubject
 
 
 @dataclass(frozen=True)
@@ -121,72 +119,10 @@ def run_once(vlm: Vlm, paths: list[Path], prompt: torch.Tensor, new_tokens: int)
 
 
 @dataclass(frozen=True)
-class TtftBenchmarkConfig:
-    """
-    What `run_ttft_benchmark` measures.
-
-    Args:
-        resolutions: of ours and of peers that take any; 2048 is ours with tiles.
-        decoder: of `DECODERS`.
-        dtype: of all weights.
-        batch_size: prompts per call, one image each.
-        peers: of `VLM_PEERS`.
-        ways: ours again after `optimize_for_inference`, of `WAYS`.
-        model: folder or Hub id in place of ours with random weights.
-        image: a file; by default a made-up photograph of 1152x1152 pixels.
-        text_tokens: of the prompt, besides the image's.
-        new_tokens: generated, the first included.
-        repetitions, warmup: measured runs, and runs before them.
-        budget: seconds of measured runs for each model and resolution, after which none begins.
-        threads: CPU threads; `None` for PyTorch's choice.
-        device: where to run.
-
-    Raises:
-        ValueError: if a name is unknown or a count is too small.
-        MissingPeerError: if a peer's library is not installed.
-    """
-
-    resolutions: tuple[int, ...] = (256, 512, 768, 1024, 1536, TILED_RESOLUTION)
-    decoder: str = "0.5B"
-    dtype: str = "bfloat16"
-    batch_size: int = 1
-    peers: tuple[str, ...] = ("upstream", "llava-onevision", "llava-1.5")
-    ways: tuple[str, ...] = ()
-    model: str | None = None
-    image: Path | None = None
-    text_tokens: int = 40
-    new_tokens: int = 16
-    repetitions: int = 5
-    warmup: int = 1
-    budget: float = 60.0
-    threads: int | None = None
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        require_known("decoder", [self.decoder], DECODERS)
-        require_known("dtype", [self.dtype], DTYPES)
-        require_known("peer", self.peers, VLM_PEERS)
-        require_known("way", self.ways, WAYS)
-        require_device(self.device)
-        if not self.resolutions or any(side < 64 or side % 64 for side in self.resolutions):
-            raise ValueError(f"Resolutions must be positive multiples of 64, got {list(self.resolutions)}.")
-        if min(self.batch_size, self.text_tokens, self.new_tokens, self.repetitions) < 1 or self.warmup < 0:
-            raise ValueError("Counts must be at least 1, `warmup` at least 0.")
-        if self.budget < 0 or (self.threads is not None and self.threads < 1):
-            raise ValueError("`budget` must be at least 0, `threads` at least 1.")
-        if self.image is not None and not self.image.is_file():
-            raise ValueError(f"There is no image {self.image}.")
-        for name in self.peers:
-            VLM_PEERS[name].require(name)
-        for name in self.ways:
-            WAYS[name].require(name)
-
-
-@dataclass(frozen=True)
 class TtftPoint:
     """
     Args:
-        name: of the model: `"ours"`, or a peer.
+        name: of the model: `"ours"`, a way or a peer.
         resolution: side of the image in pixels.
         visual_tokens: of one image.
         runs: one per repetition.
@@ -236,12 +172,12 @@ class TtftBenchmark:
         """One for each point of a peer, and of ours after `optimize_for_inference`."""
         ours = {point.resolution: point for point in self.points if point.name == OURS}
         usual = min(ours.values(), key=lambda point: abs(point.resolution - 1024))
+        fixed = {subject.name for subject in self.config.subjects if subject.resolution is not None}
         ratios = []
         for peer in self.points:
             if peer.name == OURS:
                 continue
-            any_resolution = peer.name not in VLM_PEERS or VLM_PEERS[peer.name].resolution is None
-            base = ours[peer.resolution] if any_resolution else usual
+            base = usual if peer.name in fixed else ours[peer.resolution]
             theirs, own = peer.timing, base.timing
             paired = len(theirs.seconds) == len(own.seconds) and peer.resolution == base.resolution
             ratio = pairwise_ratio(theirs.seconds, own.seconds) if paired else theirs.median / own.median
@@ -253,24 +189,16 @@ class TimedModel:
     """A model that is timed; what runs in its process.
 
     Args:
-        name: `"ours"`, or a peer or way.
-        kind: of the model.
+        subject: the model.
         paths: of the images, one per prompt.
         config: what to measure.
     """
 
-    def __init__(self, name: str, kind: VlmKind, paths: list[Path], config: TtftBenchmarkConfig):
+    def __init__(self, subject: VlmSubject, paths: list[Path], config: TtftBenchmarkConfig):
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        self.kind, self.paths, self.config = kind, paths, config
-        model: Any
-        if config.model is not None and (name == OURS or name in WAYS):
-            model = AutoModelForVision2Seq.from_pretrained(config.model, dtype=DTYPES[config.dtype])
-        else:
-            model = kind.build(config.decoder, DTYPES[config.dtype])
-        self.model = model.to(config.device).eval()
-        if name in WAYS:
-            WAYS[name].apply(self.model)
+        self.subject, self.paths, self.config = subject, paths, config
+        self.model = subject.build(config).to(config.device)
 
     def see(self, resolution: int) -> int:
         """Take images of that resolution from now on.
@@ -278,7 +206,7 @@ class TimedModel:
         Returns:
             visual tokens of one.
         """
-        self.vlm = Vlm(self.model, self.kind.processor(resolution), resolution)
+        self.vlm = Vlm(self.model, self.subject.processor(resolution), resolution)
         self.prompt = self.vlm.prompt(self.paths, self.config.text_tokens)
         return self.prompt.shape[1] - self.config.text_tokens
 
@@ -290,7 +218,7 @@ class TimedModel:
 
     def profile(self) -> Profile:
         """Of the way to the first token."""
-        return profile_call(partial(self.run, 1), self.model.device, DTYPES[self.config.dtype])
+        return profile_call(partial(self.run, 1), self.model.device, getattr(torch, self.config.dtype))
 
 
 def measure_in_turn(models: Mapping[str, OwnProcess], resolution: int, config: TtftBenchmarkConfig) -> list[TtftPoint]:
@@ -315,9 +243,9 @@ def run_ttft_benchmark(
     config: TtftBenchmarkConfig, progress: Callable[[str], None] = lambda message: None
 ) -> TtftBenchmark:
     """
-    Time ours and its peers, each with the defaults that its users get, and in a process of its own, as they do.
+    Time ours and others, each with the defaults that its users get, and in a process of its own, as they do.
 
-    At each resolution, ours and the peers that run at any take turns; the others follow, one after the other.
+    At each resolution, ours and those that run at any take turns; the others follow, one after the other.
 
     Args:
         config: what to measure.
@@ -325,26 +253,26 @@ def run_ttft_benchmark(
     """
     points = []
     with thread_count(config.threads):
-        machine = describe_machine(torch.device(config.device))
+        libraries = (*LIBRARIES, *(name for each in config.subjects for name in each.requires))
+        machine = describe_machine(torch.device(config.device), libraries)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
         paths = [config.image or write_photograph(Path(folder), 1152, 1152)] * config.batch_size
-        peers = {name: VLM_PEERS[name] for name in config.peers}
-        together = {name: kind for name, kind in peers.items() if kind.resolution is None}
+        together = [OUR_VLM, *(subject for subject in config.subjects if subject.resolution is None)]
         models = {}
-        for name, kind in {OURS: OURS_KIND, **together, **dict.fromkeys(config.ways, OURS_KIND)}.items():
-            progress(f"building {name}")
-            models[name] = processes.enter_context(OwnProcess(TimedModel, name, kind, paths, config))
+        for subject in together:
+            progress(f"building {subject.name}")
+            models[subject.name] = processes.enter_context(OwnProcess(TimedModel, subject, paths, config))
         for resolution in config.resolutions:
-            progress(f"{', '.join(models)} at {resolution}²")
-            able = [name for name in models if name not in together or resolution != TILED_RESOLUTION]
+            able = [subject.name for subject in together if subject.tiles or resolution != TILED_RESOLUTION]
+            progress(f"{', '.join(able)} at {resolution}²")
             points += measure_in_turn({name: models[name] for name in able}, resolution, config)
         progress("profiling ours")
         models[OURS].call("see", min(config.resolutions, key=lambda side: abs(side - 1024)))
         profile = models[OURS].call("profile")
         processes.pop_all().close()
-        for name, kind in peers.items():
-            if kind.resolution is not None:
-                progress(f"{name} at {kind.resolution}²")
-                with OwnProcess(TimedModel, name, kind, paths, config) as model:
-                    points += measure_in_turn({name: model}, kind.resolution, config)
+        for subject in config.subjects:
+            if subject.resolution is not None:
+                progress(f"{subject.name} at {subject.resolution}²")
+                with OwnProcess(TimedModel, subject, paths, config) as model:
+                    points += measure_in_turn({subject.name: model}, subject.resolution, config)
     return TtftBenchmark(machine, config, tuple(points), profile)

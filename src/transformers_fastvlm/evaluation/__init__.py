@@ -2,22 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """How good a checkpoint is: the paper's benchmarks through lmms-eval, and their metrics for scripts of one's own."""
 
-from ..programs.extras import MissingLibraryError
-from .answering import ModelOptions, generate_answers, image_embeddings, load, score_continuations, to_messages
+from ..extras import MissingLibraryError
+from .configuration import EvaluationConfig
 from .metric_loading import METRICS, load_metric
-from .runner import EvaluationConfig, EvaluationError, run_evaluation
+from .runner import EvaluationError, run_evaluation
 
 __all__ = [
     "METRICS",
     "EvaluationConfig",
     "EvaluationError",
     "MissingLibraryError",
-    "ModelOptions",
-    "generate_answers",
-    "image_embeddings",
-    "load",
     "load_metric",
     "run_evaluation",
-    "score_continuations",
-    "to_messages",
 ]

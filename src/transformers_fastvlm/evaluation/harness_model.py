@@ -16,10 +16,13 @@ from lmms_eval.api.model import lmms
 from PIL import Image
 from tqdm import tqdm
 
-from . import answering
-from .answering import ModelOptions, generation_options, to_messages
+from ..inference import answering
+from ..inference.answering import to_messages
+from ..inference.model_loading import load
+from ..inference.model_options import ModelOptions
 from .answers import AnswerStore, fingerprint, is_answer, is_number, key_of
 from .images import any_unreadable
+from .task_options import cut_at, generation_options
 
 # Prompts timed for the time to first token, one by one, after the first of them to warm up.
 _TIMED_PROMPTS = 8
@@ -67,7 +70,7 @@ class FastVLM(lmms):
         self.accelerator = Accelerator()
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         self.device = torch.device(device or self.accelerator.device)
-        self.model, self.processor = answering.load(self.options, self.device)
+        self.model, self.processor = load(self.options, self.device)
         self._store = AnswerStore(Path(answers) if answers else None, self._rank)
         self._identity = key_of(
             fingerprint(self.options.pretrained),
@@ -162,7 +165,7 @@ class FastVLM(lmms):
             return [str(answering.nearest_image(self.model, self.processor, group)) for group in images]
         conversations = [to_messages(request.args[0], group) for request, group in zip(requests, images)]
         answers = answering.generate_answers(self.model, self.processor, conversations, **generation_options(options))
-        return [answering.cut_at(answer, options.get("until") or ()).strip() for answer in answers]
+        return [cut_at(answer, options.get("until") or ()).strip() for answer in answers]
 
     def _score(self, requests: list[Instance], images: list[list[Image.Image]]) -> list[tuple[float, bool]]:
         conversations = [to_messages(request.args[0], group) for request, group in zip(requests, images)]

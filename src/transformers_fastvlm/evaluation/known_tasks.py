@@ -3,10 +3,6 @@
 """What is known of tasks beforehand: the names of their data and metrics, and the original's scores."""
 
 from dataclasses import dataclass
-from pathlib import Path
-
-# This package's own tasks, for lmms-eval's `--include_path`.
-OWN_TASKS = Path(__file__).parent / "tasks"
 
 
 @dataclass(frozen=True)
@@ -40,12 +36,6 @@ KNOWN_TASKS = {
     "ocrbench": KnownTask("OCRBench", "ocrbench_accuracy", _card(63.9, 70.2, 73.1)),
     "realworldqa": KnownTask("RealWorldQA", "exact_match", _card(56.1, 61.2, 67.2)),
     "seedbench": KnownTask("SeedBench-Img", "seed_image", _card(71.0, 74.2, 75.4)),
-    "tiny_reading": KnownTask("Tiny reading", "exact_match", {}),
-    "tiny_counting": KnownTask("Tiny counting", "exact_match", {}),
-    "tiny_colours": KnownTask("Tiny colours", "exact_match", {}),
-    "tiny_digits": KnownTask("Tiny handwritten digits", "exact_match", {}),
-    "tiny_matching": KnownTask("Tiny image-text matching", "acc", {}),
-    "tiny_retrieval": KnownTask("Tiny image retrieval", "exact_match", {}),
 }
 
 METRIC_NAMES = {

@@ -5,7 +5,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..programs.extras import require
+from ..extras import require
 
 _FOLDER = Path(__file__).parent / "metrics"
 METRICS = ("exact_match", "vqa_accuracy", "anls", "relaxed_accuracy")

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..programs.extras import require
+from ..extras import require
+from ..programs.pictures import BLUE, GREY, ORANGE, PINK, axes, bar_axes, write_picture
 from .known_tasks import KNOWN_TASKS
 
-# From a palette that colour-blind people can tell apart (Okabe and Ito).
-_OURS = "#0072B2"
-_CARD_COLOURS = {"0.5B": "#E69F00", "1.5B": "#CC79A7", "7B": "#000000"}
+_CARD_COLOURS = {"0.5B": ORANGE, "1.5B": PINK, "7B": "black"}
 
 
 def draw_results(results: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
@@ -46,60 +45,49 @@ def reported_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _draw_scores(results: dict[str, Any], path: Path) -> Path:
-    from matplotlib.figure import Figure
-
     rows = reported_rows(results)
-    figure = Figure(figsize=(8.0, 0.42 * len(rows) + 1.5), layout="constrained")
-    axes = figure.subplots()
+    labels = [f"{row['dataset_name']}\n{row['metric_name']} {row['value']:.1f}" for row in rows]
+    figure, plot = bar_axes(labels, 0.42, 1.5)
     places = range(len(rows))
     errors = [row["stderr"] or 0 for row in rows]
-    axes.barh(places, [row["value"] for row in rows], xerr=errors, height=0.6, color=_OURS, label="this checkpoint")
+    plot.barh(places, [row["value"] for row in rows], xerr=errors, height=0.6, color=BLUE, label="this checkpoint")
     for size, colour in _CARD_COLOURS.items():
         known = [
             (KNOWN_TASKS[row["task"]].card, place) for place, row in zip(places, rows) if row["task"] in KNOWN_TASKS
         ]
         points = [(card[size], place) for card, place in known if size in card]
         if points:
-            axes.plot(*zip(*points), "|", markersize=16, markeredgewidth=2.5, color=colour, label=f"original {size}")
-    axes.set_yticks(
-        places, [f"{row['dataset_name']}\n{row['metric_name']} {row['value']:.1f}" for row in rows], fontsize=8
-    )
-    axes.set_ylim(len(rows) - 0.4, -0.6)  # the first on top
-    axes.set_xlim(0, 108)
-    axes.set_xlabel("score, %")
-    axes.set_title(f"{Path(results['model']).name}, {results['settings'].get('resolution')}²", fontsize=10)
+            plot.plot(*zip(*points), "|", markersize=16, markeredgewidth=2.5, color=colour, label=f"original {size}")
+    plot.set_xlim(0, 108)
+    plot.set_xlabel("score, %")
+    plot.set_title(f"{Path(results['model']).name}, {results['settings'].get('resolution')}²", fontsize=10)
     figure.legend(fontsize=8, loc="outside lower center", ncols=4)
-    figure.savefig(path, dpi=120)
-    return path
+    return write_picture(figure, path)
 
 
 def _draw_score_over_ttft(results: Sequence[dict[str, Any]], path: Path) -> Path:
     """As figure 4 of the paper (arXiv 2412.13303): the average over tasks, and a line per task besides."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.0, 4.6), layout="constrained")
-    axes = figure.subplots()
+    figure, plot = axes(8.0, 4.6)
     results = sorted(results, key=lambda each: each["settings"]["ttft_ms"])
     times = [each["settings"]["ttft_ms"] for each in results]
     scores = [{row["dataset_name"]: row["value"] for row in reported_rows(each)} for each in results]
     for index, task in enumerate(dict.fromkeys(name for each in scores for name in each)):
         points = [(time, each[task]) for time, each in zip(times, scores) if task in each]
         style = "-" if index < 10 else "--"  # there are ten colours
-        axes.plot(*zip(*points), style, marker="o", markersize=4, linewidth=1.2, label=task)
+        plot.plot(*zip(*points), style, marker="o", markersize=4, linewidth=1.2, label=task)
     if len(scores[0]) > 1 and all(each.keys() == scores[0].keys() for each in scores):
         averages = [sum(each.values()) / len(each) for each in scores]
-        axes.plot(times, averages, color="black", marker="o", linewidth=2.5, label="average")
+        plot.plot(times, averages, color="black", marker="o", linewidth=2.5, label="average")
     for time, each in zip(times, results):
-        axes.axvline(time, color="#999999", linewidth=0.6, zorder=0)
+        plot.axvline(time, color=GREY, linewidth=0.6, zorder=0)
         text = f"{each['settings']['resolution']}²"
-        axes.annotate(text, (time, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
-    axes.set_xscale("log")
-    axes.set_xticks(times, [f"{time:.0f}" for time in times])
-    axes.minorticks_off()
-    axes.set_xlabel("time to first token, ms")
-    axes.set_ylabel("score, %")
-    axes.set_ylim(0, 103)
-    axes.grid(alpha=0.3)
+        plot.annotate(text, (time, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8)
+    plot.set_xscale("log")
+    plot.set_xticks(times, [f"{time:.0f}" for time in times])
+    plot.minorticks_off()
+    plot.set_xlabel("time to first token, ms")
+    plot.set_ylabel("score, %")
+    plot.set_ylim(0, 103)
+    plot.grid(alpha=0.3)
     figure.legend(fontsize=8, loc="outside right center")
-    figure.savefig(path, dpi=120)
-    return path
+    return write_picture(figure, path)

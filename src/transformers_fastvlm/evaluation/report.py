@@ -4,10 +4,10 @@
 
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ..programs.tables import markdown_table
 from .comparison import Difference
 from .known_tasks import KNOWN_TASKS
 
@@ -30,11 +30,8 @@ def results_table(results: dict[str, Any]) -> Table:
     """A row per metric; beside the metric that papers report, the original's scores where its card has them."""
     cards = {row["task"]: known.card for row in results["results"] if (known := KNOWN_TASKS.get(row["task"]))}
     sizes = list(dict.fromkeys(size for card in cards.values() for size in card))
-    table = Table(box=box.MARKDOWN)
-    for name in ("task", "metric"):
-        table.add_column(name, overflow="fold")
-    for name in ("%", "samples", "unreadable", *(f"original {size}" for size in sizes)):
-        table.add_column(name, justify="right", overflow="fold")
+    numbers = ("%", "samples", "unreadable", *(f"original {size}" for size in sizes))
+    table = markdown_table(("task", "metric"), numbers)
     for row in results["results"]:
         is_reported = row["task"] in cards and KNOWN_TASKS[row["task"]].metric == row["metric"]
         card = cards[row["task"]] if is_reported else {}
@@ -51,11 +48,7 @@ def print_results(results: dict[str, Any], console: Console) -> None:
 
 def differences_table(found: list[Difference]) -> Table:
     """A row per metric that two evaluations share."""
-    table = Table(box=box.MARKDOWN)
-    for name in ("task", "metric"):
-        table.add_column(name, overflow="fold")
-    for name in ("before", "now", "points", "other answers"):
-        table.add_column(name, justify="right", overflow="fold")
+    table = markdown_table(("task", "metric"), ("before", "now", "points", "other answers"))
     for each in found:
         changed = "–" if each.changed is None else str(len(each.changed))
         table.add_row(

@@ -8,18 +8,16 @@ import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..programs.extras import require
+from ..extras import installed_versions, require
 from ..programs.files import write_text
-from ..programs.mistakes import require_device
-from .answering import ModelOptions
+from .configuration import EvaluationConfig
 from .images import blank_for_unreadable, pil_as_it_was
-from .known_tasks import KNOWN_TASKS, METRIC_NAMES, OWN_TASKS
+from .known_tasks import KNOWN_TASKS, METRIC_NAMES
 
 # Metrics that are files to hand in, not scores.
 _NO_SCORES = ("alias", "bypass", "submission")
@@ -37,54 +35,6 @@ _LIBRARIES = (
 
 class EvaluationError(ValueError):
     """A task, its data or the model is not there."""
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """
-    One evaluation.
-
-    Args:
-        model: how the checkpoint is loaded.
-        tasks: names of tasks, groups or tags of lmms-eval, or of this package's own.
-        batch_size: prompts per call.
-        limit: documents per task, from the first on; all by default.
-        device: by default the process's GPU, or the CPU.
-        output: where `results.json` goes; beside it go the answers, from which an interrupted run goes on, and the
-            samples.
-        include_path: a folder with more task definitions (YAML), as of lmms-eval's option of that name.
-        command: what the results say they were made with.
-
-    Raises:
-        ValueError: if nothing is to be done, a number is too small, or the device or the folder is not there.
-    """
-
-    model: ModelOptions
-    tasks: tuple[str, ...]
-    batch_size: int = 1
-    limit: int | None = None
-    device: str | None = None
-    output: Path = Path("results.json")
-    include_path: Path | None = None
-    command: str = ""
-
-    def __post_init__(self):
-        if not self.tasks:
-            raise ValueError("Name at least one task.")
-        if self.batch_size < 1 or (self.limit is not None and self.limit < 1):
-            raise ValueError("`batch_size` and `limit` must be at least 1.")
-        if self.device is not None:
-            require_device(self.device)
-        if self.include_path is not None and not self.include_path.is_dir():
-            raise ValueError(f"There is no folder {self.include_path} with task definitions.")
-
-    @property
-    def answers_path(self) -> Path:
-        return self.output.with_suffix(".answers.jsonl")
-
-    @property
-    def samples_path(self) -> Path:
-        return self.output.with_suffix(".samples.jsonl")
 
 
 def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
@@ -139,7 +89,7 @@ def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
         "model": config.model.pretrained,
         "command": config.command,
         "date": datetime.now(timezone.utc).date().isoformat(),
-        "versions": _versions(),
+        "versions": installed_versions(_LIBRARIES),
         "settings": _settings(config, model),
         "results": rows,
     }
@@ -170,7 +120,7 @@ def load_tasks(names: Iterable[str], include_path: Path | None = None) -> list[A
 
     Args:
         names: of tasks, groups or tags.
-        include_path: a folder with definitions besides lmms-eval's and this package's.
+        include_path: a folder with definitions besides lmms-eval's.
 
     Raises:
         EvaluationError: if a name is unknown, with those like it; or if the data cannot be loaded.
@@ -178,10 +128,10 @@ def load_tasks(names: Iterable[str], include_path: Path | None = None) -> list[A
     with pil_as_it_was():
         from lmms_eval.tasks import TaskManager
 
-    folders = [str(folder) for folder in (OWN_TASKS, include_path) if folder]
-    manager = TaskManager("ERROR", include_path=folders, include_defaults=False, model_name="fastvlm")
+    options = {"include_path": include_path and str(include_path), "model_name": "fastvlm"}
+    manager = TaskManager("ERROR", include_defaults=False, **options)
     if not set(manager.all_tasks).issuperset(names):  # reading lmms-eval's definitions takes seconds
-        manager = TaskManager("ERROR", include_path=folders, model_name="fastvlm")
+        manager = TaskManager("ERROR", **options)
     tasks = []
     for name in names:
         if name not in manager.all_tasks:
@@ -209,8 +159,6 @@ def _explained(name: str, error: Exception) -> str:
     cause = last.exception() if last is not None else error
     if isinstance(cause, IndexError):
         return f"Task {name!r} has no documents: its data set is empty."
-    if isinstance(cause, FileNotFoundError) and (OWN_TASKS / f"{name}.yaml").exists():
-        return f"The data of {name!r} is in the repository, under checkpoints/tiny-reader/evaluation: {cause}"
     if isinstance(cause, OSError):
         hint = "it needs the network, or a copy in the local cache (HF_HOME)"
     else:
@@ -230,6 +178,7 @@ def task_rows(task: Any, found: dict[str, Any], unreadable: set[int]) -> Iterato
     """
     name, samples = task.task_name, found["samples"][task.task_name]
     known = KNOWN_TASKS.get(name)
+    dataset_name = known.dataset_name if known else (task.config.metadata or {}).get("dataset_name", name)
     for key, value in found["results"][name].items():
         metric, _, filter_name = key.partition(",")
         if metric in _NO_SCORES or "_stderr" in metric or not isinstance(value, (int, float)):
@@ -243,7 +192,7 @@ def task_rows(task: Any, found: dict[str, Any], unreadable: set[int]) -> Iterato
         scale = to_percent(value, scores)
         yield {
             "task": name,
-            "dataset_name": known.dataset_name if known else name,
+            "dataset_name": dataset_name,
             "dataset_id": task.DATASET_PATH if is_hub_id(task.DATASET_PATH) else None,
             "dataset_split": task.config.test_split or task.config.validation_split,
             "metric": metric,
@@ -324,14 +273,4 @@ def _settings(config: EvaluationConfig, model: Any) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-__all__ = ["EvaluationConfig", "EvaluationError", "load_tasks", "run_evaluation"]
+__all__ = ["EvaluationError", "load_tasks", "run_evaluation"]

@@ -1,17 +1,28 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""Faster answers from a loaded model, for what costs a compilation or changes numbers: `optimize_for_inference`."""
+"""Models loaded as they are to run, what is asked of them, and faster answers: `optimize_for_inference`."""
 
+from ..extras import MissingLibraryError
+from .answering import generate_answers, image_embeddings, nearest_image, score_continuations, to_messages
 from .linear_layers import Int8Linear, PackedLinear
+from .model_loading import load, load_model
+from .model_options import ModelOptions
 from .openvino_encoder import OpenVinoEncoder
-from .optimize import MissingRuntimeError, Optimization, Part, optimize_for_inference
+from .optimize import Optimization, optimize_for_inference
 
 __all__ = [
     "Int8Linear",
-    "MissingRuntimeError",
+    "MissingLibraryError",
+    "ModelOptions",
     "OpenVinoEncoder",
     "Optimization",
     "PackedLinear",
-    "Part",
+    "generate_answers",
+    "image_embeddings",
+    "load",
+    "load_model",
+    "nearest_image",
     "optimize_for_inference",
+    "score_continuations",
+    "to_messages",
 ]

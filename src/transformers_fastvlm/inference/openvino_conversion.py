@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
-from ..layers_fastvithd import LargeKernelConv
+from ..layers_fastvithd import DepthwiseParts
 from ..modeling_fastvithd import FastViTHDModel, PointwiseLinear
 
 ATTENTION = "heads_as_batch"  # the name in `config._attn_implementation` while an encoder is converted
@@ -54,21 +54,15 @@ def heads_as_batch(
 AttentionInterface.register(ATTENTION, heads_as_batch)
 
 
-class DepthwiseParts(nn.Conv2d):
-    """A convolution with one input and several outputs per group, computed as that many depthwise convolutions.
+class PartsAsPlanes(DepthwiseParts):
+    """The same without a change of the layout, of which OpenVINO knows nothing.
 
-    OpenVINO's bfloat16 kernel with AMX for such a convolution with stride 2 leaves parts of outputs of one column and
-    five or more rows unwritten; that for depthwise ones does not.
+    OpenVINO's bfloat16 kernel with AMX for the one convolution, with stride 2, leaves parts of outputs of one column
+    and five or more rows unwritten; that for depthwise ones does not.
     """
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        parts = self.out_channels // self.groups
-        assert self.bias is not None
-        outputs = [
-            nn.functional.conv2d(hidden_states, weight, bias, self.stride, self.padding, groups=self.groups)
-            for weight, bias in ((self.weight[part::parts], self.bias[part::parts]) for part in range(parts))
-        ]
-        return torch.stack(outputs, dim=2).flatten(1, 2)  # channels of all parts in turn
+    def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        return torch.stack(self.parts(input, weight, bias), dim=2).flatten(1, 2)  # channels of all parts in turn
 
 
 def convert(encoder: FastViTHDModel, calibration_pixels: torch.Tensor | None) -> Any:
@@ -85,10 +79,10 @@ def convert(encoder: FastViTHDModel, calibration_pixels: torch.Tensor | None) ->
     plain.runtime = None
     plain.config._attn_implementation = ATTENTION
     for module in plain.modules():
-        if isinstance(module, LargeKernelConv):
-            module.conv.__class__ = DepthwiseParts
+        if isinstance(module, DepthwiseParts):
+            module.__class__ = PartsAsPlanes
         elif isinstance(module, PointwiseLinear):  # OpenVINO has its own ways
-            module.__class__ = nn.Conv2d
+            module.__class__ = nn.Conv2d  # type: ignore[assignment]
     channels, side = encoder.config.num_channels, _TRACED_SIZE * encoder.config.stride
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of every check of a shape

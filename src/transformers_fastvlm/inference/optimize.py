@@ -5,23 +5,19 @@
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from ..extras import is_installed, require
 from ..modeling_fastvithd import FastViTHDModel
+from ..parts import Part
 from .decoder import optimize_decoder
 from .linear_layers import int8_is_fast
 from .openvino_encoder import COMPILED_SIZES, PRECISIONS, OpenVinoEncoder
 
 Encoder = Literal["eager", "openvino", "compile"]
-Part = Literal["encoder", "decoder"]
-
-
-class MissingRuntimeError(ImportError):
-    """An option needs a library that is not installed."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,8 @@ def optimize_for_inference(
             FastViTHD, which later processes find. The first image of a resolution then costs some seconds: it is
             compiled, and an example of that resolution is compared with PyTorch's features. Where they are further
             apart than the dtype explains, PyTorch goes on to encode images of that resolution, and a warning says so.
-            `"compile"` is `torch.compile`, on GPUs with CUDA graphs; its first image of each shape costs up to a
-            minute, less where PyTorch's own cache has it. `"eager"` leaves it as it is.
+            `"compile"` is `torch.compile`; its first image of each shape costs up to a minute, less where PyTorch's
+            own cache has it. `"eager"` leaves it as it is.
             By default `"compile"` on GPUs, `"openvino"` on CPUs where it is installed and computes in the encoder's
             dtype, else `"eager"`.
         int8: parts that compute in 8-bit integers, which changes numbers: `"encoder"` (OpenVINO, calibrated by NNCF)
@@ -82,7 +78,7 @@ def optimize_for_inference(
 
     Raises:
         ValueError: if an option does not fit the model or the machine.
-        MissingRuntimeError: if a library is not installed.
+        MissingLibraryError: if a library is not installed.
         OSError: if a converted encoder cannot be written to `cache_dir`.
     """
     start = time.perf_counter()
@@ -92,7 +88,7 @@ def optimize_for_inference(
     tower = model if isinstance(model, FastViTHDModel) else model.base_model.vision_tower
     if encoder is None:
         encoder = "compile" if device.type != "cpu" else "eager"
-        if encoder == "eager" and _installed("openvino") and tower.dtype in PRECISIONS:
+        if encoder == "eager" and is_installed("openvino") and tower.dtype in PRECISIONS:
             encoder = "openvino"
     _check(model, device, encoder, int8)
     if "encoder" in int8:
@@ -105,14 +101,10 @@ def optimize_for_inference(
         was_cached = tower.runtime.was_cached
     elif encoder == "compile":
         tower.runtime = None
-        tower.compile(mode="reduce-overhead" if device.type == "cuda" else None)
+        tower.compile()  # not with CUDA graphs: their outputs are overwritten by the next call, threads fail
     if tower is not model and device.type == "cpu":
         optimize_decoder(model, int8="decoder" in int8)
     return Optimization(encoder, tuple(int8), time.perf_counter() - start, was_cached)
-
-
-def _installed(module: str) -> bool:
-    return find_spec(module) is not None
 
 
 def _check(model: Any, device: torch.device, encoder: Encoder, int8: Collection[Part]) -> None:
@@ -129,8 +121,7 @@ def _check(model: Any, device: torch.device, encoder: Encoder, int8: Collection[
     if "encoder" in int8 and encoder != "openvino":
         raise ValueError(f"An int8 encoder runs in OpenVINO only, not with encoder={encoder!r}.")
     needed = ["openvino"] * (encoder == "openvino") + ["nncf"] * ("encoder" in int8)
-    if missing := [module for module in needed if not _installed(module)]:
-        raise MissingRuntimeError(f"This needs {' and '.join(missing)}: pip install 'transformers-fastvlm[inference]'")
+    require(needed, "inference")
 
 
 def _check_calibration(tower: FastViTHDModel, pixels: torch.Tensor | None) -> None:

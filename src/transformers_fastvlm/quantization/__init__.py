@@ -7,7 +7,9 @@ from typing import Literal, get_args
 import torch
 from transformers import BitsAndBytesConfig, TorchAoConfig
 
-from ..loading import SPARED_PARTS
+from ..extras import require
+from ..loading import SPARED_PARTS, modules_to_spare
+from ..parts import Part
 
 Scheme = Literal["nf4", "fp4", "bnb-int8", "int8", "int8-dynamic"]
 
@@ -15,7 +17,7 @@ Scheme = Literal["nf4", "fp4", "bnb-int8", "int8", "int8-dynamic"]
 def quantization_config(
     scheme: Scheme = "nf4",
     compute_dtype: torch.dtype = torch.bfloat16,
-    keep: tuple[Literal["encoder", "projector", "head"], ...] = ("encoder", "projector", "head"),
+    keep: tuple[Part, ...] = SPARED_PARTS,
 ) -> BitsAndBytesConfig | TorchAoConfig:
     """
     The `quantization_config` for `from_pretrained`, by default of the decoder's linear layers alone.
@@ -25,25 +27,20 @@ def quantization_config(
             (LLM.int8(), arXiv 2208.07339), 8 bits, by bitsandbytes; `"int8"`, 8-bit weights, and `"int8-dynamic"`,
             activations in 8 bits too, by torchao. Adapters train on bitsandbytes' schemes.
         compute_dtype: of the matrix products of the 4-bit schemes.
-        keep: parts that stay in full precision. The encoder's convolutions always do.
+        keep: parts that stay in full precision, of `"encoder"`, `"projector"` and `"head"`. The encoder's convolutions
+            always do.
 
     Raises:
         ValueError: if the scheme or a part is unknown.
-        ImportError: if the library behind it is not installed; the message names the extra.
+        MissingLibraryError: if the library behind it is not installed; the message names the extra.
     """
     require_known_scheme(scheme)
     if unknown := set(keep) - set(SPARED_PARTS):
         raise ValueError(f"Unknown parts {sorted(unknown)}; known are {', '.join(SPARED_PARTS)}.")
-    skipped = [name for part in keep for name in SPARED_PARTS[part]]
-    try:
-        if scheme in ("int8", "int8-dynamic"):
-            return _torchao_config(scheme, skipped)
-        return _bitsandbytes_config(scheme, compute_dtype, skipped)
-    except ImportError as error:
-        raise ImportError(
-            f"`{scheme}` needs a library that is not installed; `pip install transformers-fastvlm[quantization]` "
-            "installs it."
-        ) from error
+    skipped = modules_to_spare(keep)
+    if scheme in ("int8", "int8-dynamic"):
+        return _torchao_config(scheme, skipped)
+    return _bitsandbytes_config(scheme, compute_dtype, skipped)
 
 
 def require_known_scheme(scheme: str) -> None:
@@ -56,6 +53,7 @@ def require_known_scheme(scheme: str) -> None:
 
 
 def _torchao_config(scheme: Scheme, skipped: list[str]) -> TorchAoConfig:
+    require(["torchao"], "quantization", f"`{scheme}`")
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig
 
     kind = Int8WeightOnlyConfig if scheme == "int8" else Int8DynamicActivationInt8WeightConfig
@@ -63,8 +61,7 @@ def _torchao_config(scheme: Scheme, skipped: list[str]) -> TorchAoConfig:
 
 
 def _bitsandbytes_config(scheme: Scheme, compute_dtype: torch.dtype, skipped: list[str]) -> BitsAndBytesConfig:
-    import bitsandbytes  # noqa: F401  (transformers would only say so while loading)
-
+    require(["bitsandbytes"], "quantization", f"`{scheme}`")  # transformers would only say so while loading
     if scheme == "bnb-int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     return BitsAndBytesConfig(

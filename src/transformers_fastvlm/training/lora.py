@@ -7,8 +7,7 @@ import re
 from torch import nn
 
 from ..modeling_fastvlm import FastVLMForConditionalGeneration
-
-_DECODER, _PROJECTOR, _ENCODER = "model.language_model", "model.multi_modal_projector", "model.vision_tower"
+from ..parts import MODULES, Part
 
 
 def lora_target_modules(
@@ -29,9 +28,8 @@ def lora_target_modules(
     Raises:
         ValueError: if nothing is chosen.
     """
-    chosen = [
-        prefix for prefix, wanted in ((_DECODER, decoder), (_PROJECTOR, projector), (_ENCODER, encoder)) if wanted
-    ]
+    wanted: dict[Part, bool] = {"decoder": decoder, "projector": projector, "encoder": encoder}
+    chosen = [MODULES[part] for part, is_wanted in wanted.items() if is_wanted]
     if not chosen:
         raise ValueError("LoRA needs at least one of `decoder`, `projector` and `encoder`.")
     patterns = []

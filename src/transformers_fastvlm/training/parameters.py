@@ -3,22 +3,21 @@
 """Which parts of the model train, and how fast each."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from ..layers_fastvithd import FastViTHDBatchNorm
 from ..modeling_fastvlm import FastVLMForConditionalGeneration
+from ..parts import Part, part_of
 
-Part = Literal["encoder", "projector", "decoder"]
 PARTS: tuple[Part, ...] = ("encoder", "projector", "decoder")
 
 
-def part_of(name: str) -> Part:
-    """The part of the model that a parameter belongs to, by its name, with or without PEFT's prefix."""
-    if "vision_tower." in name:
-        return "encoder"
-    return "projector" if "multi_modal_projector." in name else "decoder"
+def trained_with(name: str) -> Part:
+    """The part that a parameter trains with, by its name: its own, and the decoder for the head."""
+    part = part_of(name)
+    return "decoder" if part == "head" else part
 
 
 def train_only(model: FastVLMForConditionalGeneration, parts: Iterable[Part]) -> None:
@@ -37,7 +36,7 @@ def train_only(model: FastVLMForConditionalGeneration, parts: Iterable[Part]) ->
     if not parts:
         raise ValueError(f"Nothing would train: name at least one of {', '.join(PARTS)}.")
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of(name) in parts and not name.endswith("vision_tower.projection"))
+        parameter.requires_grad_(trained_with(name) in parts and not name.endswith("vision_tower.projection"))
     reparameterized = model.config.vision_config.reparameterized
     for module in model.model.vision_tower.modules():
         if isinstance(module, FastViTHDBatchNorm):
@@ -66,7 +65,7 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and "layer_scale" not in name
-            groups.setdefault((part_of(name), decays), []).append(parameter)
+            groups.setdefault((trained_with(name), decays), []).append(parameter)
     if not groups:
         raise ValueError("No parameter is trainable.")
     return [

@@ -4,7 +4,8 @@
 
 from dataclasses import dataclass
 
-from .parameters import PARTS, Part
+from ..parts import Part
+from .parameters import PARTS
 
 
 @dataclass(frozen=True)
