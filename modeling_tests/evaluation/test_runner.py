@@ -51,6 +51,13 @@ def answers(folder: Path) -> list:
     return [(sample["task"], sample["document"], sample["answers"]) for sample in samples(folder)]
 
 
+def agree(found, expected) -> bool:
+    """Whether answers are the same; losses to within rounding, which the other prompts of a batch change."""
+    if isinstance(expected, (list, tuple)):
+        return len(found) == len(expected) and all(map(agree, found, expected))
+    return found == (pytest.approx(expected, abs=1e-5) if isinstance(expected, float) else expected)
+
+
 def values(results: dict) -> dict[str, float]:
     return {row["task"]: row["value"] for row in results["results"]}
 
@@ -152,7 +159,7 @@ def test_damaged_answers_are_asked_for_again(evaluated, tmp_path, monkeypatch):
     run_evaluation(config(tmp_path, *tasks, limit=8))
     assert len(asked) > 2
     expected = [answer for answer in answers(evaluated) if answer[0] in tasks and answer[1] < 8]
-    assert answers(tmp_path) == expected
+    assert agree(answers(tmp_path), expected)
 
 
 @pytest.mark.parametrize("change", [{"resolution": 128}, {"dtype": "bfloat16"}, {"model": "other"}])

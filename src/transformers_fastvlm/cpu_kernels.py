@@ -91,7 +91,10 @@ KERNELS: dict[type[nn.Module], CpuForward] = {}  # by the class that has the met
 def cpu_forward(
     kernel: Kernel, method: str = "forward", applies: Callable[[Any, torch.Tensor], bool] = lambda module, given: True
 ) -> Callable[[type[Module]], type[Module]]:
-    """Decorate a module's class with a kernel for a method, as `CpuForward` describes it. Subclasses do without."""
+    """Decorate a module's class with a kernel for a method, as `CpuForward` describes it.
+
+    Its subclasses' `forward` does without.
+    """
 
     def decorate(cls: type[Module]) -> type[Module]:
         fast = KERNELS[cls] = CpuForward(method, getattr(cls, method), kernel, applies)
@@ -174,12 +177,12 @@ def _forward(module: nn.Module, hidden_states: torch.Tensor) -> Any:
 
 
 def keep_freed_memory() -> None:
-    """Keep the C library from giving memory back to the system that the next layer needs again.
+    """Keep the C library from giving memory back to the system that the next layer needs again, in this process.
 
     Getting it anew can cost half of an encoder's time. glibc keeps up to twice as much as the largest block, of at
-    most 32 MiB, that it has seen freed; this shows it one, which nothing is written to.
+    most 32 MiB, that it has seen freed; this shows it one, which nothing is written to. Once is enough.
     """
-    torch.empty(2**25 - 2**16, dtype=torch.uint8)
+    torch.empty(2**25 - 2**16, dtype=torch.uint8, device="cpu")
 
 
 def runs_elsewhere_or_in_turn(module: Any, pixel_values: torch.Tensor) -> bool:

@@ -10,6 +10,7 @@ arXiv 2206.04040; FastViT, arXiv 2303.14189, section 3.1). A branch is a pair `(
 `(out, in / groups, k, k)` and `(out,)`.
 """
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -84,9 +85,9 @@ class DepthwiseParts(nn.Conv2d):
         ]
 
 
-def conv2d(bias: bool, device: str | None = None, **geometry: int) -> nn.Conv2d:
+def conv2d(geometry: Mapping[str, int], bias: bool, device: str | None = None) -> nn.Conv2d:
     """A convolution of these channels, groups, kernel size, stride and padding."""
-    one_input = 1 < geometry.get("groups", 1) == geometry["in_channels"]
+    one_input = 1 < geometry["groups"] == geometry["in_channels"]
     has_parts = one_input and geometry["out_channels"] > geometry["in_channels"]
     return (DepthwiseParts if has_parts else nn.Conv2d)(**geometry, bias=bias, device=device)  # type: ignore[arg-type]
 
@@ -94,7 +95,7 @@ def conv2d(bias: bool, device: str | None = None, **geometry: int) -> nn.Conv2d:
 def convolution_from(branch: Branch, dtype: torch.dtype, **geometry: int) -> nn.Conv2d:
     """A biased convolution with the weights of `branch` and the given channels, kernel size, stride, and so on."""
     kernel, bias = branch
-    conv = conv2d(bias=True, device="meta", **geometry)
+    conv = conv2d(geometry, bias=True, device="meta")
     conv.weight = nn.Parameter(kernel.detach().to(dtype).contiguous())
     conv.bias = nn.Parameter(bias.detach().to(dtype).contiguous())
     return conv
@@ -134,7 +135,7 @@ class FastViTHDConvNorm(nn.Module):
 
     def __init__(self, config: FastViTHDConfig, **geometry: int):
         super().__init__()
-        self.conv = conv2d(bias=False, **geometry)
+        self.conv = conv2d(geometry, bias=False)
         self.norm = FastViTHDBatchNorm(config, geometry["out_channels"])
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -164,7 +165,7 @@ class Reparameterizable(nn.Module):
             "groups": groups,
         }
         self.conv: nn.Conv2d | None
-        conv = conv2d(bias=True, **self.geometry) if config.reparameterized else None
+        conv = conv2d(self.geometry, bias=True) if config.reparameterized else None
         if conv is not None and self.holds_skip:  # without it, depth would drown the signal
             starting_as(conv, config.initializer_range, identity=True)
         self.register_module("conv", conv)

@@ -38,6 +38,7 @@ from .cpu_kernels import (
     encoder_features,
     is_float32,
     is_sdpa,
+    keep_freed_memory,
     mark_as_built,
     pointwise_linear,
     runs_elsewhere_or_in_turn,
@@ -329,6 +330,7 @@ class FastViTHDPreTrainedModel(CheckpointLoadingMixin, PreTrainedModel):
     def post_init(self) -> None:
         super().post_init()
         mark_as_built(*self.modules())
+        keep_freed_memory()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

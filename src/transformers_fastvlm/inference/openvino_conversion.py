@@ -82,7 +82,7 @@ def convert(encoder: FastViTHDModel, calibration_pixels: torch.Tensor | None) ->
         if isinstance(module, DepthwiseParts):
             module.__class__ = PartsAsPlanes
         elif isinstance(module, PointwiseLinear):  # OpenVINO has its own ways
-            module.__class__ = nn.Conv2d
+            module.__class__ = nn.Conv2d  # type: ignore[assignment]
     channels, side = encoder.config.num_channels, _TRACED_SIZE * encoder.config.stride
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of every check of a shape

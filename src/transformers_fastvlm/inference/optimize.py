@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 
-from ..cpu_kernels import keep_freed_memory
 from ..extras import is_installed, require
 from ..modeling_fastvithd import FastViTHDModel
 from ..parts import Part
@@ -103,8 +102,6 @@ def optimize_for_inference(
     elif encoder == "compile":
         tower.runtime = None
         tower.compile()  # not with CUDA graphs: their outputs are overwritten by the next call, threads fail
-    if device.type == "cpu":
-        keep_freed_memory()
     if tower is not model and device.type == "cpu":
         optimize_decoder(model, int8="decoder" in int8)
     return Optimization(encoder, tuple(int8), time.perf_counter() - start, was_cached)
