@@ -342,7 +342,8 @@ def test_help_and_version_import_nothing_heavy_and_warn_of_nothing(arguments):
 
 
 ENCODER, TTFT, TRAIN = ["bench", "encoder"], ["bench", "ttft"], ["bench", "train"]
-EVALUATE = ["evaluate", "--model", BUNDLED, "--tasks", "tiny_digits"]
+TASKS = BUNDLED / "evaluation" / "tasks"
+EVALUATE = ["evaluate", "--model", BUNDLED, "--tasks", "tiny_digits", "--include-path", TASKS]
 NO_GPU = ["--device", "cuda:99"], "Device 'cuda:99' cannot be used"
 NO_FOLDER = ["--json", "nowhere/x.json"], "--json: there is no folder"
 A_FOLDER = ["--json", "empty"], "--json: empty is a folder"
