@@ -178,7 +178,9 @@ def task_rows(task: Any, found: dict[str, Any], unreadable: set[int]) -> Iterato
     """
     name, samples = task.task_name, found["samples"][task.task_name]
     known = KNOWN_TASKS.get(name)
-    dataset_name = known.dataset_name if known else (task.config.metadata or {}).get("dataset_name", name)
+    metadata = task.config.metadata  # a list of versions in some of lmms-eval's own
+    named = metadata.get("dataset_name", name) if isinstance(metadata, dict) else name
+    dataset_name = known.dataset_name if known else named
     for key, value in found["results"][name].items():
         metric, _, filter_name = key.partition(",")
         if metric in _NO_SCORES or "_stderr" in metric or not isinstance(value, (int, float)):
