@@ -30,7 +30,7 @@ def features():
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @torch.no_grad()
 def test_weights_on_disk_where_memory_is_short(folder, features, tmp_path, share):
-    pytest.importorskip("accelerate", reason="`device_map` needs accelerate (the `train` extra)")
+    pytest.importorskip("accelerate.utils", reason="`device_map` needs accelerate (the `train` extra)")
     size = sum(parameter.nbytes for parameter in tiny_model().parameters())
     model = FastVLMForConditionalGeneration.from_pretrained(
         folder, device_map="auto", max_memory={"cpu": int(share * size)}, offload_folder=tmp_path
@@ -43,7 +43,9 @@ def test_weights_on_disk_where_memory_is_short(folder, features, tmp_path, share
 @pytest.mark.parametrize("reparameterized", [True, False])
 @torch.no_grad()
 def test_weights_that_come_when_they_are_needed(tmp_path, place, reparameterized):
-    accelerate = pytest.importorskip("accelerate", reason="offloading needs accelerate (the `train` extra)")
+    accelerate = pytest.importorskip(
+        "accelerate.big_modeling", reason="offloading needs accelerate (the `train` extra)"
+    )
     model = randomize(FastViTHDModel(tiny_vision_config(reparameterized=reparameterized))).eval()
     expected = model(PIXELS).last_hidden_state
     if place == "cpu":

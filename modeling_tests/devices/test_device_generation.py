@@ -152,7 +152,7 @@ def test_an_encoder_compiled_with_cuda_graphs_by_hand(model, prompts):
 
 @needs_accelerator
 def test_spread_over_the_device_and_what_it_has_no_room_for(prompts, expected):
-    pytest.importorskip("accelerate", reason="device_map needs accelerate")
+    pytest.importorskip("accelerate.utils", reason="device_map needs accelerate")
     room: dict[int | str, str] = {0: "4MB", "cpu": "1GiB"}
     model = AutoModelForVision2Seq.from_pretrained(BUNDLED, device_map="auto", max_memory=room).eval()
     places = {str(place) for place in model.hf_device_map.values()}
@@ -162,7 +162,7 @@ def test_spread_over_the_device_and_what_it_has_no_room_for(prompts, expected):
 
 @needs_accelerator
 def test_loaded_onto_the_device(prompts, expected):
-    pytest.importorskip("accelerate", reason="device_map needs accelerate")
+    pytest.importorskip("accelerate.utils", reason="device_map needs accelerate")
     model = AutoModelForVision2Seq.from_pretrained(BUNDLED, device_map=DEVICE.type).eval()
     assert {parameter.device.type for parameter in model.parameters()} == {DEVICE.type}
     assert answers(model, prompts[-1:]) == expected[-1:]

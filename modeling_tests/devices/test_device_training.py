@@ -96,7 +96,7 @@ def test_bfloat16_by_autocast(batch):
 
 
 def bitsandbytes_model(folder, scheme: str):
-    pytest.importorskip("accelerate", reason="transformers quantizes through accelerate")
+    pytest.importorskip("accelerate.utils", reason="transformers quantizes through accelerate")
     pytest.importorskip("bitsandbytes", reason="its schemes need bitsandbytes (the `quantization` extra)")
     config = quantization_config(scheme, torch.float32)
     return AutoModelForVision2Seq.from_pretrained(

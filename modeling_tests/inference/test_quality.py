@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / "examples" / "tiny_reader"))
 
 pytest.importorskip("openvino", reason="OpenVINO comes with the `inference` extra")
 pytest.importorskip("nncf", reason="calibration needs NNCF (the `inference` extra)")
-pytest.importorskip("accelerate", reason="the evaluation is part of a training script (the `train` extra)")
+pytest.importorskip("accelerate.utils", reason="the evaluation is part of a training script (the `train` extra)")
 
 from tiny_reader_data import TRAINING_FONTS, Renderer, find_fonts, find_photographs
 from tiny_reader_model import Collator, build_tokenizer
