@@ -3,6 +3,8 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_PROGRESS_BARS ?= 1
 
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check
+# Of each of the tests that run at once; what is compiled for one is compiled in its own process.
+ONE_THREAD = OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1
 # What every environment that runs tests has besides the package.
 TEST_TOOLS = hypothesis pytest pytest-timeout pytest-xdist
 TINY_READER = checkpoints/tiny-reader
@@ -15,7 +17,7 @@ demo: .venv/demo-ready
 
 # Two tests at a time, one thread each.
 test: lint
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
+	$(ONE_THREAD) .venv/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 # These may take longer than what elsewhere counts as a hang.
 test-slow: .venv/dev-ready
@@ -23,11 +25,11 @@ test-slow: .venv/dev-ready
 
 # The oldest supported transformers, without torchvision, timm or any extra.
 test-floor: .venv-floor/ready
-	OMP_NUM_THREADS=1 .venv-floor/bin/python -m pytest -n 2 --dist loadfile
+	$(ONE_THREAD) .venv-floor/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 # What `pip install` gives today: the wheel, with the newest transformers and torch. Its tests are those of the core.
 test-newest: .venv-newest/ready
-	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest -n 2 --dist loadfile modeling_tests/robustness modeling_tests/test_*.py
+	$(ONE_THREAD) .venv-newest/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 modeling_tests/robustness modeling_tests/test_*.py
 
 # On a CUDA GPU, where there is one: the tests of the device, then what it takes there, beside peers.
 gpu: .venv/dev-ready
