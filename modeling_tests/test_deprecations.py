@@ -46,6 +46,10 @@ def used(monkeypatch):
     assert not records
 
 
+@pytest.mark.skipif(
+    tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 20),
+    reason="older transformers' own pipelines use what they deprecate; the newest release's word counts",
+)
 def test_nothing_deprecated_is_used(used, tmp_path):
     folder = write_tiny_checkpoint(tmp_path / "checkpoint")
     model = AutoModelForImageTextToText.from_pretrained(folder)
