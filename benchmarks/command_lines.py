@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the scripts of this folder share: their start, and options that `fastvlm bench` has not."""
 
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -11,16 +10,11 @@ import typer
 
 from transformers_fastvlm.benchmark.command import JsonOption, PicturesOption
 from transformers_fastvlm.benchmark.configurations import require_known
-from transformers_fastvlm.programs.commands import end_after, names_in
+from transformers_fastvlm.programs.commands import end_after, names_in, script_command_line
 
-__all__ = ["JsonOption", "PicturesOption", "command_line", "named", "run_script"]
+__all__ = ["JsonOption", "PicturesOption", "named", "run_script", "script_command_line"]
 
 Subject = TypeVar("Subject")
-
-
-def command_line() -> str:
-    """What was typed."""
-    return shlex.join(["python", *sys.argv])
 
 
 def named(names: str, known: Mapping[str, Subject]) -> tuple[Subject, ...]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from command_lines import JsonOption, PicturesOption, command_line, named, run_script
+from command_lines import JsonOption, PicturesOption, named, run_script, script_command_line
 from peer_encoders import ENCODER_PEERS
 from transformers_fastvlm.benchmark.configurations import OURS, EncoderBenchmarkConfig
 from transformers_fastvlm.benchmark.kinds import ENCODER
@@ -45,7 +45,7 @@ def main(
     config = replace(filled(EncoderBenchmarkConfig, options), peers=named(peers, ENCODER_PEERS))
     if check and not config.peers:
         raise ValueError("--check compares with a peer, so it needs one in --peers.")
-    record = ENCODER.measure(config, command_line(), json_path, pictures)
+    record = ENCODER.measure(config, script_command_line(), json_path, pictures)
     if check and (slower := shortfalls(record)):
         typer.echo("Ours is slower:\n" + "\n".join(slower), err=True)
         raise typer.Exit(1)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from command_lines import JsonOption, PicturesOption, command_line, named, run_script
+from command_lines import JsonOption, PicturesOption, named, run_script, script_command_line
 from paper_latencies import paper_ratios
 from peer_vlms import VLM_PEERS
 from transformers_fastvlm.benchmark.configurations import TtftBenchmarkConfig
@@ -36,7 +36,7 @@ def main(
     """Time from image file to first token beside other models, each as its users get it."""
     config = replace(filled(TtftBenchmarkConfig, options), peers=named(peers, VLM_PEERS))
     with_paper = replace(TTFT, pictures=partial(draw_ttft, paper=paper_ratios(config.decoder)))
-    with_paper.measure(config, command_line(), json_path, pictures)
+    with_paper.measure(config, script_command_line(), json_path, pictures)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,10 +29,14 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForImageTextToText, FastVlmConfig, LlavaOnevisionConfig
 
+from gpu_report import draw
 from transformers_fastvlm import FastVLMConfig
 from transformers_fastvlm.benchmark.machine import LIBRARIES, describe_machine
-from transformers_fastvlm.benchmark.vlm_subjects import text_config
+from transformers_fastvlm.benchmark.records import make_record, write_record
+from transformers_fastvlm.benchmark.timing import call_peak_memory, synchronize
+from transformers_fastvlm.benchmark.vlm_subjects import random_prompts, text_config
 from transformers_fastvlm.inference import optimize_for_inference
+from transformers_fastvlm.programs.commands import script_command_line
 from transformers_fastvlm.training import lora_target_modules
 
 TEXT_TOKENS = 40
@@ -127,20 +130,15 @@ class Bench:
             traceback.print_exc(limit=-4, file=sys.stdout)
         self.say(f"  {name}: {json.dumps(results[name])[:300]}")
 
-    def write(self) -> None:
-        report = {
-            "benchmark": "gpu",
-            "command": " ".join(["python", "benchmarks/gpu.py", *sys.argv[1:]]),
-            "machine": machine(self.device),
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "results": self.results,
-        }
-        self.options.output.parent.mkdir(parents=True, exist_ok=True)
-        self.options.output.write_text(json.dumps(report, indent=2) + "\n")
+    def record(self) -> dict[str, Any]:
+        packages = (*LIBRARIES, "triton", "timm", "peft")
+        record = make_record("gpu", script_command_line(), describe_machine(self.device, packages), self.results)
+        record["machine"] |= gpu_properties(self.device)
+        return record
 
-    def synchronize(self) -> None:
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize(self.device)
+    def write(self) -> None:
+        self.options.output.parent.mkdir(parents=True, exist_ok=True)
+        write_record(self.record(), self.options.output)
 
     def milliseconds(self, call: Callable[[], Any], warmup: int = 2, least: int = 3, most: int = 40) -> list[float]:
         """What `call` takes, again and again, from a device at rest to a device at rest."""
@@ -148,16 +146,15 @@ class Bench:
             call()
         taken: list[float] = []
         while len(taken) < least or (len(taken) < most and sum(taken) < 1000 * self.seconds):
-            self.synchronize()
+            synchronize(self.device)
             before = time.perf_counter()
             call()
-            self.synchronize()
+            synchronize(self.device)
             taken.append(1000 * (time.perf_counter() - before))
         return taken
 
     def timing(self, call: Callable[[], Any], images: int = 1, **limits: int) -> dict[str, float]:
         """Median, extremes and rate of a call on so many images, and its peak memory beyond what was held."""
-        cuda = self.device.type == "cuda"
         taken = self.milliseconds(call, **limits)
         result = {
             "ms": round(statistics.median(taken), 3),
@@ -166,12 +163,8 @@ class Bench:
             "runs": len(taken),
             "images_per_second": round(1000 * images / statistics.median(taken), 2),
         }
-        if cuda:
-            held = torch.cuda.memory_allocated()
-            torch.cuda.reset_peak_memory_stats()
-            call()
-            self.synchronize()
-            result["peak_MiB"] = round((torch.cuda.max_memory_allocated() - held) / 2**20)
+        if self.device.type == "cuda":
+            result["peak_MiB"] = round((call_peak_memory(call, self.device) or 0) / 2**20)
         return result
 
     def pixels(self, images: int) -> torch.Tensor:
@@ -193,20 +186,9 @@ class Bench:
             self.models[name] = self.build(our_config(self) if name == "ours" else upstream_config(self))
         return self.models[name]
 
-    def ids(self, model: Any, inputs: dict[str, torch.Tensor], images: int) -> torch.Tensor:
-        """Prompts of random text with an image in the middle, `(images, tokens)`."""
-        with torch.no_grad():
-            features = model.get_image_features(**inputs, return_dict=True).pooler_output
-        visual = sum(part.shape[:-1].numel() for part in features) // images
-        generator = torch.Generator().manual_seed(0)
-        text = torch.randint(10, model.config.image_token_id, (images, TEXT_TOKENS), generator=generator)
-        placeholders = torch.full((images, visual), model.config.image_token_id)
-        half = TEXT_TOKENS // 2
-        return torch.cat([text[:, :half], placeholders, text[:, half:]], dim=1).to(self.device)
-
     def generation(self, model: Any, inputs: dict[str, torch.Tensor], images: int, **options: Any) -> dict[str, Any]:
         """First token from pixels, and tokens after it, for so many prompts at once."""
-        ids = self.ids(model, inputs, images)
+        ids = random_prompts(model, inputs, images, TEXT_TOKENS)
         prompt = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **inputs}
 
         def answer(tokens: int) -> Any:
@@ -216,7 +198,7 @@ class Bench:
 
         before = time.perf_counter()
         answer(1 + self.new_tokens)
-        self.synchronize()
+        synchronize(self.device)
         warmup = time.perf_counter() - before
         first = self.timing(lambda: answer(1), images, warmup=1, most=10)
         whole = statistics.median(self.milliseconds(lambda: answer(1 + self.new_tokens), warmup=0, most=3))
@@ -245,17 +227,17 @@ def upstream_config(bench: Bench) -> Any:
     return config
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    described = {**vars(describe_machine(device, (*LIBRARIES, "triton", "timm", "peft")))}
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        described |= {
-            "memory_GiB": round(properties.total_memory / 2**30, 1),
-            "multiprocessors": properties.multi_processor_count,
-            "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),
-        }
-    return described
+def gpu_properties(device: torch.device) -> dict[str, Any]:
+    """What `describe_machine` does not say of a GPU; nothing of other devices."""
+    if device.type != "cuda":
+        return {}
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "memory_GiB": round(properties.total_memory / 2**30, 1),
+        "multiprocessors": properties.multi_processor_count,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
 
 
 @torch.no_grad()
@@ -294,11 +276,11 @@ def top_kernels(bench: Bench, call: Callable[[], Any], count: int = 10) -> dict[
     """The kernels (operations on a CPU) that most of the device's time goes to."""
     cuda = bench.device.type == "cuda"
     call()
-    bench.synchronize()
+    synchronize(bench.device)
     with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * cuda]) as profiler:
         for _ in range(3):
             call()
-        bench.synchronize()
+        synchronize(bench.device)
     times: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     for event in profiler.key_averages():
@@ -364,7 +346,7 @@ def waits(bench: Bench, results: dict[str, Any]) -> None:
         return
     for name in ("ours", "upstream"):
         model, inputs = bench.model(name), {"pixel_values": bench.pixels(1)}
-        ids = bench.ids(model, inputs, 1)
+        ids = random_prompts(model, inputs, 1, TEXT_TOKENS)
         for tokens in (1, 9):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -397,7 +379,7 @@ def lora(bench: Bench, results: dict[str, Any]) -> None:
         optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], 1e-5)
         for images in bench.batches[:2]:
             inputs = {"pixel_values": bench.pixels(images)}
-            ids = bench.ids(base, inputs, images)
+            ids = random_prompts(base, inputs, images, TEXT_TOKENS)
             labels = ids.clone()
             labels[:, : -TEXT_TOKENS // 2] = -100
             step = partial(training_step, model, optimizer, input_ids=ids, labels=labels, **inputs)
@@ -433,7 +415,7 @@ def first_calls(bench: Bench, tower: Callable[..., Any], pixels: torch.Tensor) -
     before = time.perf_counter()
     for _ in range(3):
         tower(pixels)
-    bench.synchronize()
+    synchronize(bench.device)
     return round(time.perf_counter() - before, 1)
 
 
@@ -503,38 +485,6 @@ def static_cache(bench: Bench, results: dict[str, Any]) -> None:
         )
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
-    """Bars of images and tokens per second, ours beside upstream, and as optimized."""
-    from matplotlib import pyplot
-
-    def rate(section: str, name: str, *keys: str) -> float:
-        value: Any = results.get(section, {}).get(name, {})
-        for key in keys:
-            value = value.get(key, {}) if isinstance(value, dict) else {}
-        return value if isinstance(value, (int, float)) else 0.0
-
-    batches = sorted(int(name.rpartition(" ")[2]) for name in results.get("answers", {}) if name.startswith("ours"))
-    panels = {
-        "encoder, images/s": ("encoder", "encoder", ("images_per_second",)),
-        "first token, images/s": ("answers", "answer", ("first_token", "images_per_second")),
-        "decoding, tokens/s": ("answers", "answer", ("tokens_per_second",)),
-    }
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(13, 4))
-    for axis, (title, (section, optimized_name, keys)) in zip(axes, panels.items()):
-        bars = {
-            "upstream": [rate(section, f"upstream, batch {batch}", *keys) for batch in batches],
-            "ours": [rate(section, f"ours, batch {batch}", *keys) for batch in batches],
-            "ours, optimized": [rate("optimized", f"{optimized_name}, batch {batch}", *keys) for batch in batches],
-        }
-        for index, (name, values) in enumerate(bars.items()):
-            axis.bar([place + 0.27 * index for place in range(len(batches))], values, width=0.25, label=name)
-        axis.set_xticks([place + 0.27 for place in range(len(batches))], [f"batch {batch}" for batch in batches])
-        axis.set_title(title)
-    axes[0].legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -544,7 +494,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=210, help="seconds, after which no section begins or goes on")
     parser.add_argument("--tiny", action="store_true", help="small models and images, to try the program out")
     bench = Bench(parser.parse_args())
-    bench.say(json.dumps(machine(bench.device)))
+    bench.say(json.dumps(bench.record()["machine"]))
     # What compiles comes last.
     parts = {
         limits: 20,

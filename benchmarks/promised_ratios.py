@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from command_lines import JsonOption, command_line, run_script
+from command_lines import JsonOption, run_script, script_command_line
 from peer_encoders import ENCODER_PEERS
 from peer_vlms import VLM_PEERS
 from photograph_preprocessing import run_preprocessing_benchmark
@@ -234,7 +234,7 @@ def main(threads: ThreadsOption = None, json_path: JsonOption = None) -> None:
     prepare_outputs(json_path)
     with errors.status("starting") as status:
         check = check_targets(threads, status.update)
-    record = ratios_record(check, command_line())
+    record = ratios_record(check, script_command_line())
     print_record(record, ratios_report, console())
     if json_path is not None:
         write_record(record, json_path)

@@ -6,8 +6,6 @@ A table has `columns` and `rows` of text, whole numbers, decimal numbers (shown 
 """
 
 import json
-import shlex
-import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import torch
 
 from transformers_fastvlm.benchmark.machine import describe_machine
+from transformers_fastvlm.programs.commands import script_command_line
 from transformers_fastvlm.programs.files import write_text
 
 Cell = str | int | float | None
@@ -23,7 +22,7 @@ Cell = str | int | float | None
 def write_table(path: Path, columns: list[str], rows: list[list[Cell]], device: str = "cpu") -> None:
     """Write the table beside the command that this process runs, the machine, and the date."""
     table: dict[str, Any] = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": script_command_line(),
         "date": date.today().isoformat(),
         "machine": vars(describe_machine(torch.device(device))),
         "columns": columns,

@@ -97,17 +97,29 @@ class Vlm:
         inputs = self.image_processor([read_image(path) for path in paths])
         return {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
 
-    @torch.no_grad()
     def prompt(self, paths: list[Path], text_tokens: int) -> torch.Tensor:
-        """Token ids `(images, tokens)`: half of a random text, one image, the other half."""
-        features = self.model.get_image_features(**self.pixels(paths), return_dict=True).pooler_output
-        visual = sum(part.shape[:-1].numel() for part in features) // len(paths)
-        generator = torch.Generator().manual_seed(0)
-        # Placeholders come after all tokens of text.
-        text = torch.randint(0, self.model.config.image_token_id, (len(paths), text_tokens), generator=generator)
-        images = torch.full((len(paths), visual), self.model.config.image_token_id)
-        half = text_tokens // 2
-        return torch.cat([text[:, :half], images, text[:, half:]], dim=1).to(self.model.device)
+        """Token ids `(images, tokens)` of prompts with one image each."""
+        return random_prompts(self.model, self.pixels(paths), len(paths), text_tokens)
+
+
+@torch.no_grad()
+def random_prompts(model: Any, inputs: dict[str, torch.Tensor], count: int, text_tokens: int) -> torch.Tensor:
+    """
+    Token ids `(count, tokens)`: half of a random text, one image, the other half.
+
+    Args:
+        model: whose placeholder comes after all tokens of text.
+        inputs: the images as `get_image_features` takes them.
+        count: of prompts, each with an equal share of the visual tokens.
+        text_tokens: in each, besides the image's.
+    """
+    features = model.get_image_features(**inputs, return_dict=True).pooler_output
+    visual = sum(part.shape[:-1].numel() for part in features) // count
+    generator = torch.Generator().manual_seed(0)
+    text = torch.randint(0, model.config.image_token_id, (count, text_tokens), generator=generator)
+    images = torch.full((count, visual), model.config.image_token_id)
+    half = text_tokens // 2
+    return torch.cat([text[:, :half], images, text[:, half:]], dim=1).to(model.device)
 
 
 def text_config(decoder: str) -> dict[str, Any]:

@@ -36,8 +36,13 @@ def end_after(run: Callable[[], Any], program: str) -> NoReturn:
 
 
 def command_line() -> str:
-    """What was typed into the shell."""
+    """What was typed into the shell for `fastvlm`."""
     return shlex.join(["fastvlm", *sys.argv[1:]])
+
+
+def script_command_line() -> str:
+    """What was typed into the shell for a script of this repository."""
+    return shlex.join(["python", *sys.argv])
 
 
 def names_in(text: str) -> tuple[str, ...]:
