@@ -21,6 +21,7 @@ from .chat_templates import CHAT_TEMPLATE
 from .checkpoint_files import HUB_ARGUMENTS, hub_arguments, hub_file
 from .checkpoint_formats import IMAGE_TOKEN, end_at_turns, foreign_processor_settings, to_own_config
 from .configuration_fastvlm import FastViTHDConfig
+from .control_tokens import MarkedTextTokenizer, marked
 from .image_processing_common_fastvlm import refuse_misspelt, square_side
 from .image_processing_pil_fastvlm import FastVLMImageProcessorPil
 from .image_values import flatten_images
@@ -132,7 +133,8 @@ class FastVLMProcessor(ProcessorMixin):
         """
         check_call_options(self.tokenizer, kwargs)
         caller = copy.copy(self)
-        caller.tokenizer = TokenizerTakingTurns(self.tokenizer)
+        is_marked = kwargs.pop("sanitize_control_tokens", False)  # type: ignore[typeddict-item]
+        caller.tokenizer = (MarkedTextTokenizer if is_marked else TokenizerTakingTurns)(self.tokenizer)
         return super(FastVLMProcessor, caller).__call__(images=images, text=text, **kwargs)
 
     def prepare_inputs_layout(self, images=None, text=None, videos=None, audio=None, **kwargs):
@@ -227,17 +229,20 @@ class FastVLMProcessor(ProcessorMixin):
         return_assistant_tokens_mask: bool = False,
         return_tensors: str | None = None,
         processor_kwargs: dict | None = None,
+        sanitize_control_tokens: bool = False,
         **kwargs,
     ):
         """
         Conversations to prompts, or with `tokenize=True` and `return_dict=True` to model inputs. As in
         [`ProcessorMixin.apply_chat_template`]; `return_assistant_tokens_mask` marks the assistant's turns, with their
         `<|im_end|>`, also in prompts with images. Keyword arguments besides are the template's variables, which it may
-        leave alone, or options of the call.
+        leave alone, or options of the call. With `sanitize_control_tokens=True`, `<image>`, `<|im_end|>` and the like
+        in the conversation are text, as the tokenizer encodes any other.
 
         Raises:
             TypeError: if a keyword argument is nearly the name of an option, or `processor_kwargs` has an unknown one.
-            ValueError: if `conversation` is no conversation and no batch of them.
+            ValueError: if `conversation` is no conversation and no batch of them; if `sanitize_control_tokens` goes
+                without `tokenize`, or with `return_assistant_tokens_mask`.
         """
         is_batch = check_conversation(conversation)
         refuse_misspelt(kwargs, PROCESSING_OPTIONS | _TEMPLATE_OPTIONS)
@@ -248,6 +253,13 @@ class FastVLMProcessor(ProcessorMixin):
             if hasattr(self, "_normalize_conversations"):
                 conversations, _ = self._normalize_conversations(conversation)
             check_template(template, conversations, **{**self.tokenizer.special_tokens_map, **kwargs})
+        if sanitize_control_tokens:
+            if not tokenize or return_assistant_tokens_mask:
+                raise ValueError(
+                    "`sanitize_control_tokens` needs `tokenize=True`, and no `return_assistant_tokens_mask`."
+                )
+            conversation, kwargs = marked(conversation, self.tokenizer), marked(kwargs, self.tokenizer)
+            processor_kwargs = {**(processor_kwargs or {}), "sanitize_control_tokens": True}
         # transformers would take a variable that the template leaves alone for an option.
         kwargs = {
             name: value

@@ -33,7 +33,10 @@ class TokenizerTakingTurns:
     def __call__(self, *args, **kwargs) -> Any:
         # The lock is not the tokenizer's own: that is copied and pickled.
         with _turns.setdefault(self._tokenizer, threading.Lock()):
-            return self._tokenizer(*args, **kwargs)
+            return self._encode(*args, **kwargs)
+
+    def _encode(self, *args, **kwargs) -> Any:
+        return self._tokenizer(*args, **kwargs)
 
 
 if hasattr(os, "register_at_fork"):  # a child has its parent's locks, but not the threads that would release them

@@ -3,6 +3,9 @@
 """Models loaded as they are to run, what is asked of them, and faster answers: `optimize_for_inference`."""
 
 from ..extras import MissingLibraryError
+from .answer_options import AnswerOptions
+from .answer_text import AnswerText
+from .answerer import Answer, Answerer, AnswerStream, prepare_inputs
 from .answering import generate_answers, image_embeddings, nearest_image, score_continuations, to_messages
 from .linear_layers import Int8Linear, PackedLinear
 from .model_loading import load, load_model
@@ -11,6 +14,11 @@ from .openvino_encoder import OpenVinoEncoder
 from .optimize import Optimization, optimize_for_inference
 
 __all__ = [
+    "Answer",
+    "AnswerOptions",
+    "AnswerStream",
+    "AnswerText",
+    "Answerer",
     "Int8Linear",
     "MissingLibraryError",
     "ModelOptions",
@@ -23,6 +31,7 @@ __all__ = [
     "load_model",
     "nearest_image",
     "optimize_for_inference",
+    "prepare_inputs",
     "score_continuations",
     "to_messages",
 ]

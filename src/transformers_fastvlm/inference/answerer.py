@@ -1,0 +1,296 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""How a request is answered: what the commands, servers and demos call."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+from .answer_options import AnswerOptions
+from .answer_text import AnswerText
+from .model_loading import base_of
+
+Message = Mapping[str, Any]
+FinishReason = Literal["stop", "length", "cancelled"]
+_DEFAULTS = AnswerOptions()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    A whole answer, or what there is of one that was cancelled.
+
+    Args:
+        text: without the end of the turn, and the text of `stop` that ended it.
+        finish_reason: `"stop"` at the turn's end or a text of `stop`, `"length"` where a limit or the decoder's
+            context cut it off, `"cancelled"`.
+        prompt_tokens: of the prompt, visual ones included.
+        tokens: of the answer, its end included.
+        time_to_first_token: seconds from the images to the first token; `None` if there was none.
+        seconds: from the images to the end.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    tokens: int
+    time_to_first_token: float | None
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Of the tokens after the first; `None` where there are none."""
+        if self.time_to_first_token is None or self.tokens < 2:
+            return None
+        return (self.tokens - 1) / max(self.seconds - self.time_to_first_token, 1e-9)
+
+
+class Answerer:
+    """
+    Answers conversations with a loaded model, one at a time; threads may share it.
+
+    Args:
+        model: as `load_model` gives it.
+        processor: its processor.
+    """
+
+    def __init__(self, model: Any, processor: Any):
+        self.model = model
+        self.processor = processor
+        self._turn = threading.Lock()
+
+    def prepare(self, messages: Sequence[Message], options: AnswerOptions = _DEFAULTS) -> Any:
+        """Model inputs of a conversation; as [`prepare_inputs`]."""
+        return prepare_inputs(self.processor, messages, options)
+
+    def stream(self, messages: Sequence[Message], options: AnswerOptions = _DEFAULTS) -> "AnswerStream":
+        """
+        An answer as it is made: iterate over it for its text.
+
+        Args:
+            messages: of a conversation, as for [`prepare_inputs`].
+            options: how it is answered.
+
+        Raises:
+            ValueError: if the conversation cannot be answered, before anything is computed by the model.
+        """
+        start = time.perf_counter()
+        return AnswerStream(self, self.prepare(messages, options), options, start)
+
+    def answer(self, messages: Sequence[Message], options: AnswerOptions = _DEFAULTS) -> Answer:
+        """The whole answer; as [`Answerer.stream`]."""
+        with self.stream(messages, options) as stream:
+            for _ in stream:
+                pass
+            return stream.answer
+
+
+def prepare_inputs(processor: Any, messages: Sequence[Message], options: AnswerOptions) -> Any:
+    """
+    Model inputs of a conversation that is to be answered.
+
+    Args:
+        processor: of the model.
+        messages: each `{"role": "system" | "user" | "assistant", "content": ...}`, the content a text or a list of
+            `{"type": "text", "text": str}` and `{"type": "image", "image": PIL.Image.Image}`. Whatever is in a text is
+            text, `<image>` and `<|im_end|>`, too.
+        options: how it is answered.
+
+    Returns:
+        `input_ids` and `attention_mask`, `(1, tokens)`, int64, and with images `pixel_values`, `(crops, 3, R, R)`,
+        float32.
+
+    Raises:
+        ValueError: if it is no such conversation, or no user's turn is at its end.
+    """
+    _check_messages(messages)
+    tiles = {} if options.tiles is None else {"do_tile": options.tiles}
+    return processor.apply_chat_template(
+        [dict(message) for message in messages],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        sanitize_control_tokens=True,
+        processor_kwargs=tiles,
+    )
+
+
+def _check_messages(messages: Sequence[Message]) -> None:
+    """Refuse what the template would take for something else: parts with addresses, which transformers opens."""
+    if not isinstance(messages, (list, tuple)) or not messages:
+        raise ValueError("There is no message to answer.")
+    for message in messages:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        for part in content if isinstance(content, (list, tuple)) else []:
+            kind = part.get("type") if isinstance(part, Mapping) else None
+            if kind == "image" and not (set(part) == {"type", "image"} and isinstance(part["image"], Image.Image)):
+                raise ValueError("A part of type 'image' must have a PIL image as `image`, and nothing else.")
+            if kind not in ("image", "text"):
+                raise ValueError(f"FastVLM takes parts of type 'text' and 'image', not {kind!r}.")
+    last = messages[-1]
+    content = last.get("content") if isinstance(last, Mapping) else None
+    if not isinstance(last, Mapping) or last.get("role") != "user":
+        raise ValueError("The last message of a conversation must be the user's.")
+    if not content or (isinstance(content, str) and not content.strip()):
+        raise ValueError("The question is empty.")
+
+
+class AnswerStream:
+    """
+    An answer that is being made, by a thread: iterating gives its text, token by token, in whole characters.
+
+    At the end of a `with` block, and where an iteration is given up, the work stops.
+    """
+
+    def __init__(self, answerer: Answerer, inputs: Any, options: AnswerOptions, start: float | None = None):
+        self._start = time.perf_counter() if start is None else start
+        self._answerer, self._inputs, self._options = answerer, inputs, options
+        self._first: float | None = None
+        self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._text = AnswerText(answerer.processor.tokenizer, options.stop)
+        self._cancelled = threading.Event()
+        self._result: Answer | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="fastvlm-answer", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[str]:
+        """
+        Raises:
+            Exception: what the model raised.
+        """
+        while (piece := self._pieces.get()) is not None:
+            yield piece
+        self._pieces.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> "AnswerStream":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.cancel()
+        self._thread.join()
+
+    def cancel(self) -> None:
+        """Stop at the next token, if it has not ended yet; may be called from any thread, and does not wait."""
+        self._cancelled.set()
+
+    @property
+    def answer(self) -> Answer:
+        """
+        What has become of it, after it has ended: waits for that.
+
+        Raises:
+            Exception: what the model raised.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def _run(self) -> None:
+        try:
+            with self._answerer._turn:
+                if not self._cancelled.is_set():
+                    self._generate()
+            self._put(self._text.finish())
+            self._result = self._collected()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._pieces.put(None)
+
+    def _generate(self) -> None:
+        model, options = self._answerer.model, self._options
+        inputs = self._inputs.to(model.device)
+        with _seeded(options.seed, model.device):
+            model.generate(
+                **inputs,
+                **options.generation_arguments(),
+                streamer=_Tokens(self._token),
+                stopping_criteria=StoppingCriteriaList([_Until(self._is_over)]),
+            )
+
+    def _token(self, token_id: int) -> None:
+        if self._first is None:
+            self._first = time.perf_counter()
+        self._put(self._text.push(token_id))
+
+    def _put(self, piece: str) -> None:
+        if piece:
+            self._pieces.put(piece)
+
+    def _is_over(self) -> bool:
+        return self._cancelled.is_set() or self._text.is_stopped
+
+    def _collected(self) -> Answer:
+        ids = self._text.token_ids
+        ends = base_of(self._answerer.model).generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        reason: FinishReason = "length"
+        if self._text.is_stopped or (ids and ids[-1] in ends):
+            reason = "stop"
+        elif self._cancelled.is_set():
+            reason = "cancelled"
+        return Answer(
+            text=self._text.text,
+            finish_reason=reason,
+            prompt_tokens=self._inputs["input_ids"].shape[1],
+            tokens=len(ids),
+            time_to_first_token=None if self._first is None else self._first - self._start,
+            seconds=time.perf_counter() - self._start,
+        )
+
+
+class _Tokens(BaseStreamer):
+    """Hands the tokens of one answer on; `generate` gives the prompt first."""
+
+    def __init__(self, take: Any):
+        self._take = take
+        self._is_prompt = True
+
+    def put(self, value: torch.Tensor) -> None:
+        if self._is_prompt:
+            self._is_prompt = False
+            return
+        for token_id in value.flatten().tolist():
+            self._take(token_id)
+
+    def end(self) -> None:
+        pass
+
+
+class _Until(StoppingCriteria):
+    def __init__(self, is_over: Any):
+        self._is_over = is_over
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]
+        return torch.full((input_ids.shape[0],), self._is_over(), device=input_ids.device, dtype=torch.bool)
+
+
+@contextmanager
+def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Random numbers of a seed, and after it those that there would have been without."""
+    if seed is None:
+        yield
+        return
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
+        torch.manual_seed(seed)
+        yield
+
+
+__all__ = ["Answer", "AnswerStream", "Answerer", "prepare_inputs"]
