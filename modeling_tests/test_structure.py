@@ -19,6 +19,7 @@ BELOW = {
     "quantization": set(),
     "inference": {"quantization"},
     "training": {"quantization"},
+    "asking": {"inference", "quantization"},
     "benchmark": _LOWER,
     "evaluation": _LOWER,
     "export": _LOWER,

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from .asking.command import ask, chat
 from .benchmark.command import bench
 from .evaluation.command import evaluate, report
 from .programs.commands import end_after
@@ -36,6 +37,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(ask)
+app.command()(chat)
 app.add_typer(bench, name="bench")
 app.command()(evaluate)
 app.command()(report)

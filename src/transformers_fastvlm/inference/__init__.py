@@ -5,11 +5,11 @@
 from ..extras import MissingLibraryError
 from .answer_options import AnswerOptions
 from .answer_text import AnswerText
-from .answerer import Answer, Answerer, AnswerStream, prepare_inputs
+from .answerer import Answer, Answerer, AnswerStream, load_answerer, prepare_inputs
 from .answering import generate_answers, image_embeddings, nearest_image, score_continuations, to_messages
 from .linear_layers import Int8Linear, PackedLinear
 from .model_loading import load, load_model
-from .model_options import ModelOptions
+from .model_options import ModelOptions, RunOptions
 from .openvino_encoder import OpenVinoEncoder
 from .optimize import Optimization, optimize_for_inference
 
@@ -25,9 +25,11 @@ __all__ = [
     "OpenVinoEncoder",
     "Optimization",
     "PackedLinear",
+    "RunOptions",
     "generate_answers",
     "image_embeddings",
     "load",
+    "load_answerer",
     "load_model",
     "nearest_image",
     "optimize_for_inference",

@@ -12,12 +12,15 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from .answer_options import AnswerOptions
 from .answer_text import AnswerText
-from .model_loading import base_of
+from .json_answers import JsonAnswers
+from .model_loading import base_of, load
+from .model_options import ModelOptions, RunOptions
+from .optimize import optimize_for_inference
 
 Message = Mapping[str, Any]
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -67,6 +70,7 @@ class Answerer:
         self.model = model
         self.processor = processor
         self._turn = threading.Lock()
+        self._json_answers: JsonAnswers | None = None
 
     def prepare(self, messages: Sequence[Message], options: AnswerOptions = _DEFAULTS) -> Any:
         """Model inputs of a conversation; as [`prepare_inputs`]."""
@@ -81,10 +85,28 @@ class Answerer:
             options: how it is answered.
 
         Raises:
-            ValueError: if the conversation cannot be answered, before anything is computed by the model.
+            ValueError: if the conversation cannot be answered, or no answer be held to the schema, before anything is
+                computed by the model.
+            MissingLibraryError: if there is a schema, and the library for it is not installed.
         """
         start = time.perf_counter()
-        return AnswerStream(self, self.prepare(messages, options), options, start)
+        processors = self.logits_processors(options)
+        return AnswerStream(self, self.prepare(messages, options), options, processors, start)
+
+    def logits_processors(self, options: AnswerOptions) -> LogitsProcessorList:
+        """What `generate` needs besides, for one answer, to hold it to the schema; nothing where there is none."""
+        if options.schema is None:
+            return LogitsProcessorList()
+        if self._json_answers is None:
+            text_config = base_of(self.model).config.text_config
+            self._json_answers = JsonAnswers(self.processor.tokenizer, text_config.vocab_size, self.end_ids)
+        return LogitsProcessorList([self._json_answers.processor(options.schema)])
+
+    @property
+    def end_ids(self) -> list[int]:
+        """Tokens that end an answer."""
+        ends = base_of(self.model).generation_config.eos_token_id
+        return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
     def answer(self, messages: Sequence[Message], options: AnswerOptions = _DEFAULTS) -> Answer:
         """The whole answer; as [`Answerer.stream`]."""
@@ -92,6 +114,22 @@ class Answerer:
             for _ in stream:
                 pass
             return stream.answer
+
+
+def load_answerer(model: ModelOptions, run: RunOptions = RunOptions()) -> Answerer:  # noqa: B008
+    """
+    Answers of a checkpoint.
+
+    Raises:
+        ImportError, OSError, ValueError: as `load_model` and `optimize_for_inference` do.
+    """
+    device = run.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    loaded, processor = load(model, device)
+    if run.optimize:
+        if model.adapter is not None:
+            loaded = loaded.merge_and_unload()
+        optimize_for_inference(loaded)
+    return Answerer(loaded, processor)
 
 
 def prepare_inputs(processor: Any, messages: Sequence[Message], options: AnswerOptions) -> Any:
@@ -152,9 +190,11 @@ class AnswerStream:
     At the end of a `with` block, and where an iteration is given up, the work stops.
     """
 
-    def __init__(self, answerer: Answerer, inputs: Any, options: AnswerOptions, start: float | None = None):
-        self._start = time.perf_counter() if start is None else start
-        self._answerer, self._inputs, self._options = answerer, inputs, options
+    def __init__(
+        self, answerer: Answerer, inputs: Any, options: AnswerOptions, processors: LogitsProcessorList, start: float
+    ):
+        self._answerer, self._inputs, self._options, self._processors = answerer, inputs, options, processors
+        self._start = start
         self._first: float | None = None
         self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._text = AnswerText(answerer.processor.tokenizer, options.stop)
@@ -220,6 +260,7 @@ class AnswerStream:
             model.generate(
                 **inputs,
                 **options.generation_arguments(),
+                logits_processor=self._processors,
                 streamer=_Tokens(self._token),
                 stopping_criteria=StoppingCriteriaList([_Until(self._is_over)]),
             )
@@ -238,10 +279,8 @@ class AnswerStream:
 
     def _collected(self) -> Answer:
         ids = self._text.token_ids
-        ends = base_of(self._answerer.model).generation_config.eos_token_id
-        ends = ends if isinstance(ends, list) else [ends]
         reason: FinishReason = "length"
-        if self._text.is_stopped or (ids and ids[-1] in ends):
+        if self._text.is_stopped or (ids and ids[-1] in self._answerer.end_ids):
             reason = "stop"
         elif self._cancelled.is_set():
             reason = "cancelled"
@@ -293,4 +332,4 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
         yield
 
 
-__all__ = ["Answer", "AnswerStream", "Answerer", "prepare_inputs"]
+__all__ = ["Answer", "AnswerStream", "Answerer", "load_answerer", "prepare_inputs"]

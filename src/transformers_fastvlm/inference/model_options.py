@@ -3,6 +3,9 @@
 """How a checkpoint is loaded, as options of commands and scripts. Imports no torch, so that help comes at once."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..programs.mistakes import require_device
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -42,3 +45,40 @@ class ModelOptions:
             require_known_scheme(self.quantization)
         if self.resolution is not None and self.resolution < 1:
             raise ValueError(f"`resolution` is a number of pixels, at least 1, not {self.resolution}.")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """
+    Where a loaded checkpoint answers, and how fast.
+
+    Args:
+        device: cpu, cuda, cuda:1, ... [default: the GPU, if there is one]
+        optimize: Answer faster, after a conversion or compilation: `optimize_for_inference`.
+
+    Raises:
+        ValueError: if there is no such device.
+    """
+
+    device: str | None = None
+    optimize: bool = False
+
+    def __post_init__(self):
+        if self.device is not None:
+            require_device(self.device)
+
+
+def bundled_checkpoint() -> str:
+    """
+    The folder of the checkpoint that a clone of the repository has.
+
+    Raises:
+        ValueError: if the package is not in a clone.
+    """
+    folder = Path(__file__).parents[3] / "checkpoints" / "tiny-reader"
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            "Which model? Name a folder or a Hub id, such as --model apple/FastVLM-0.5B; only in a clone of the "
+            "repository is there one that is taken without."
+        )
+    return str(folder)

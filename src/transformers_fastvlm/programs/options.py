@@ -3,7 +3,7 @@
 """A command's options out of the dataclass that they fill, where their types, defaults and descriptions are."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, fields
 from inspect import Parameter, Signature, cleandoc, signature
 from types import NoneType
@@ -19,7 +19,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def with_options_of(
-    config: type, argument: str | None = None, commas: bool = False
+    config: type, argument: str | None = None, commas: bool = False, optional: Collection[str] = ()
 ) -> Callable[[_Function], _Function]:
     """
     Give a Typer command, in place of its `**options`, an option for each field of a dataclass.
@@ -32,14 +32,18 @@ def with_options_of(
     Args:
         argument: the field that is given by its position.
         commas: several values are one option instead, with commas between them.
+        optional: fields without a default that the command has one for: it gets `None` where they are not given.
     """
     descriptions = _descriptions(config)
     chosen = [field for field in fields(config) if field.metadata.get("option", True)]
 
     def parameter(field: Field) -> Parameter:
         kind, is_argument = field.type, field.name == argument
+        if field.name in optional:
+            kind = kind | None  # type: ignore[operator]
         help_text = escape(descriptions[field.name])
-        default = Parameter.empty if field.default is MISSING else field.default
+        without = None if field.name in optional else Parameter.empty
+        default = without if field.default is MISSING else field.default
         if isinstance(default, tuple):
             default = ",".join(map(str, default)) if commas else list(default)
         if commas and get_origin(kind) is tuple:
