@@ -19,6 +19,7 @@ from .benchmark.command import bench
 from .evaluation.command import evaluate, report
 from .programs.commands import end_after
 from .publishing.command import publish_command
+from .serving.command import serve_command
 
 
 class OneLineErrors(TyperGroup):
@@ -43,6 +44,7 @@ app.add_typer(bench, name="bench")
 app.command()(evaluate)
 app.command()(report)
 app.command("publish")(publish_command)
+app.command("serve")(serve_command)
 
 
 @app.callback()

@@ -59,7 +59,7 @@ def read_image(source: str | os.PathLike | bytes | bytearray | memoryview) -> PI
     if isinstance(source, (bytes, bytearray, memoryview)):
         file: Any = io.BytesIO(source)
     elif isinstance(source, str) and source[:8].lower().startswith(("http://", "https://")):
-        file = io.BytesIO(_download(source, name))
+        file = io.BytesIO(download(source))
     elif os.path.isfile(source):
         file = source
     else:
@@ -77,11 +77,19 @@ def read_image(source: str | os.PathLike | bytes | bytearray | memoryview) -> PI
     return image
 
 
-def _download(url: str, name: str) -> bytes:
-    """The body that a URL leads to.
+def download(url: str, transport: Any = None) -> bytes:
+    """The body that an `http(s)` URL leads to, within the limits of [`read_image`].
 
     The work is a thread's, since a server that sends its headers byte by byte is within every limit of the client.
+
+    Args:
+        url: where to begin.
+        transport: an `httpx.BaseTransport` that sends each request, those of redirects too, or refuses to.
+
+    Raises:
+        OSError: if it cannot be downloaded; the message names the URL without its user, password and query.
     """
+    name = image_name(url)
     result: list[bytes] = []
     failure: list[str] = []
     clients: list[Any] = []
@@ -92,6 +100,7 @@ def _download(url: str, name: str) -> bytes:
                 follow_redirects=True,
                 max_redirects=_REDIRECTS,
                 timeout=min(_URL_WAIT, URL_SECONDS),
+                transport=transport,
                 headers={"Accept-Encoding": "identity"},
             )
             clients.append(client)

@@ -19,7 +19,11 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def with_options_of(
-    config: type, argument: str | None = None, commas: bool = False, optional: Collection[str] = ()
+    config: type,
+    argument: str | None = None,
+    commas: bool = False,
+    optional: Collection[str] = (),
+    without: Collection[str] = (),
 ) -> Callable[[_Function], _Function]:
     """
     Give a Typer command, in place of its `**options`, an option for each field of a dataclass.
@@ -33,9 +37,10 @@ def with_options_of(
         argument: the field that is given by its position.
         commas: several values are one option instead, with commas between them.
         optional: fields without a default that the command has one for: it gets `None` where they are not given.
+        without: fields that the command has no option for.
     """
     descriptions = _descriptions(config)
-    chosen = [field for field in fields(config) if field.metadata.get("option", True)]
+    chosen = [field for field in fields(config) if field.metadata.get("option", True) and field.name not in without]
 
     def parameter(field: Field) -> Parameter:
         kind, is_argument = field.type, field.name == argument

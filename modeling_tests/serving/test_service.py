@@ -1,0 +1,95 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Adapters by name, and requests of several at a time."""
+
+import asyncio
+import base64
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("pydantic")
+pytest.importorskip("prometheus_client")
+peft = pytest.importorskip("peft")
+
+from transformers_fastvlm.inference import AnswerOptions, ModelOptions, RunOptions, load_answerer
+from transformers_fastvlm.inference.model_options import bundled_checkpoint
+from transformers_fastvlm.serving import ServingConfig
+from transformers_fastvlm.serving.errors import RequestError
+from transformers_fastvlm.serving.service import Service
+
+OPTIONS = AnswerOptions(max_new_tokens=6)
+SIGN = Path(bundled_checkpoint()) / "images" / "sign.png"
+QUESTION = "What does it say?"
+ADDRESS = "data:image/png;base64," + base64.b64encode(SIGN.read_bytes()).decode()
+MESSAGES = [("user", [{"image": ADDRESS}, {"text": QUESTION}])]
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory) -> dict[str, str]:
+    """Two LoRA adapters of the bundled checkpoint that make other answers of it."""
+    folders = {}
+    for seed, name in enumerate(("first", "second")):
+        torch.manual_seed(seed)
+        model = load_answerer(ModelOptions(bundled_checkpoint()), RunOptions("cpu")).model
+        model = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
+        for key, weight in model.named_parameters():
+            if "lora_B" in key:
+                torch.nn.init.normal_(weight, std=8.0)
+        folders[name] = str(tmp_path_factory.mktemp(name))
+        model.save_pretrained(folders[name])
+    return folders
+
+
+@pytest.fixture(scope="module")
+def service(adapters):
+    given = tuple(f"{name}={folder}" for name, folder in adapters.items())
+    service = Service.load(ServingConfig(ModelOptions(bundled_checkpoint()), RunOptions("cpu"), adapters=given))
+    yield service
+    service.close()
+
+
+def answers(service, names: list[str]) -> list[str]:
+    async def one(name: str) -> str:
+        return (await (await service.start(name, MESSAGES, OPTIONS)).whole()).text
+
+    async def together() -> list[str]:
+        return list(await asyncio.gather(*map(one, names)))
+
+    return asyncio.run(together())
+
+
+def test_adapters_answer_by_their_names_at_a_time_as_each_alone(service, adapters):
+    content = [{"type": "image", "image": Image.open(SIGN)}, {"type": "text", "text": QUESTION}]
+    messages = [{"role": "user", "content": content}]
+
+    def alone(adapter):
+        options = ModelOptions(bundled_checkpoint(), adapter=adapter)
+        return load_answerer(options, RunOptions("cpu")).answer(messages, OPTIONS).text
+
+    names = ["tiny-reader", *adapters]
+    expected = [alone(adapter) for adapter in (None, *adapters.values())]
+    assert len(set(expected)) == 3
+    assert answers(service, names * 3) == expected * 3
+    assert service.names == names
+
+
+def test_a_name_that_is_not_there(service):
+    with pytest.raises(RequestError, match=r"no model 'third' here; there are: tiny-reader, first, second\."):
+        answers(service, ["third"])
+
+
+def test_a_mistake_in_the_engine_is_told_and_the_next_request_is_answered(service, monkeypatch):
+    expected = answers(service, ["first"])
+
+    def fail(self, joining):
+        raise RuntimeError("of this test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers_fastvlm.inference.joint_decoding.JointDecoder.add", fail)
+        with pytest.raises(RequestError, match="The model failed on this request") as caught:
+            answers(service, ["first"])
+    assert caught.value.status == 500
+    assert answers(service, ["first"]) == expected
