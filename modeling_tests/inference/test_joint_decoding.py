@@ -126,6 +126,16 @@ def test_a_cancelled_answer_and_one_out_of_time_end_at_the_next_token(answerer):
     assert good.answer.text == "HELLO"
 
 
+def test_an_answer_that_is_over_holds_no_tensors(answerer):
+    joint = Joint(answerer, asking("sign.png"))
+    decoder = JointDecoder(answerer.model)
+    decoder.add([joint.work])
+    assert "pixel_values" not in joint.work.inputs
+    decoded(decoder)
+    assert not joint.work.inputs
+    assert decoder._cache is None
+
+
 def test_a_prompt_past_the_context_is_refused(answerer):
     with pytest.raises(ValueError, match="the decoder's context is 1024"):
         Joint(answerer, asking(words="word " * 3000))

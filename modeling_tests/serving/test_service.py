@@ -4,6 +4,8 @@
 
 import asyncio
 import base64
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,10 @@ peft = pytest.importorskip("peft")
 from transformers_fastvlm.inference import AnswerOptions, ModelOptions, RunOptions, load_answerer
 from transformers_fastvlm.inference.model_options import bundled_checkpoint
 from transformers_fastvlm.serving import ServingConfig
+from transformers_fastvlm.serving.chat_completions import ChatRequest, chunks
+from transformers_fastvlm.serving.conversations import parsed
 from transformers_fastvlm.serving.errors import RequestError
+from transformers_fastvlm.serving.responses import ResponseForm, ResponseRequest
 from transformers_fastvlm.serving.service import Service
 
 OPTIONS = AnswerOptions(max_new_tokens=6)
@@ -74,6 +79,48 @@ def test_adapters_answer_by_their_names_at_a_time_as_each_alone(service, adapter
     assert len(set(expected)) == 3
     assert answers(service, names * 3) == expected * 3
     assert service.names == names
+
+
+def test_an_answer_is_json_of_a_schema(service):
+    pytest.importorskip("llguidance")
+    schema = {"type": "object", "properties": {"word": {"enum": ["STOP", "GO"]}}, "required": ["word"]}
+    schema["additionalProperties"] = False
+    wanted = {"model": "tiny-reader", "messages": [{"role": "user", "content": "Hello"}]}
+    wanted["response_format"] = {"type": "json_schema", "json_schema": {"name": "word", "schema": schema}}
+    options = parsed(ChatRequest, wanted).options(40)
+
+    async def text() -> str:
+        return (await (await service.start("tiny-reader", MESSAGES, options)).whole()).text
+
+    assert json.loads(asyncio.run(text()))["word"] in ("STOP", "GO")
+
+
+def events_of_a_failure(form) -> list[str]:
+    async def running():
+        yield "HE"
+        raise RequestError("It failed.", 500)
+
+    async def collected() -> list[str]:
+        return [event async for event in form(running())]
+
+    return asyncio.run(collected())
+
+
+def test_an_error_on_the_way_is_told_in_the_stream():
+    chat = ChatRequest(model="m", messages=[{"role": "user", "content": "x"}])
+    *_, error, done = events_of_a_failure(lambda running: chunks(running, chat, "1", 0, "m"))
+    assert json.loads(error.removeprefix("data: "))["error"]["message"] == "It failed."
+    assert done == "data: [DONE]\n\n"
+    form = ResponseForm(ResponseRequest(model="m", input="x"), "1", 0, "m")
+    error = events_of_a_failure(form.events)[-1].splitlines()[1]
+    assert json.loads(error.removeprefix("data: "))["message"] == "It failed."
+
+
+def test_a_request_that_takes_too_long_is_told(service, monkeypatch):
+    monkeypatch.setattr(service, "config", replace(service.config, timeout=1e-6))
+    with pytest.raises(RequestError, match="took longer than 1e-06 seconds") as caught:
+        answers(service, ["first"])
+    assert caught.value.status == 504
 
 
 def test_a_name_that_is_not_there(service):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad
-from transformers import DynamicCache
+from transformers import DynamicCache, LogitsProcessorList
 
 from ..outputs_fastvlm import CACHE_NAME, cache_argument
 from ..prompt_checks import context_length, raise_on_long_prompt
@@ -81,8 +81,14 @@ class JointAnswer:
     def fail(self, error: BaseException) -> None:
         """End with an exception."""
         if not self.is_over:
-            self.is_over = True
             self._emit(error)
+            self._forget()
+
+    def _forget(self) -> None:
+        """Leave nothing large behind: whom it tells may refer to it, and such circles are freed rarely."""
+        self.is_over = True
+        self.inputs, self._processors, self._held_to = {}, None, LogitsProcessorList()
+        self._emit = _told_all
 
     def ended_meanwhile(self) -> bool:
         """Whether it is over; ends it if it was cancelled, or its time is."""
@@ -137,7 +143,6 @@ class JointAnswer:
     def _finish(self, reason: FinishReason) -> None:
         if reason != "cancelled" and (piece := self._text.finish()):
             self._emit(piece)
-        self.is_over = True
         answer = Answer(
             text=self._text.text,
             finish_reason="stop" if self._text.is_stopped else reason,
@@ -147,6 +152,11 @@ class JointAnswer:
             seconds=time.perf_counter() - self._start,
         )
         self._emit(answer)
+        self._forget()
+
+
+def _told_all(event: Event) -> None:
+    raise AssertionError("An answer that is over has nothing to tell.")
 
 
 class JointDecoder:
@@ -185,6 +195,8 @@ class JointDecoder:
                 for answer in answers:
                     self.add([answer])
             return
+        for answer in answers:
+            answer.inputs.pop("pixel_values", None)
         last = [answer.take(scores) for answer, scores in zip(answers, logits)]
         self._join(answers, cache, mask, last)
         self._let_go()
