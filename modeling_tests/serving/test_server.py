@@ -280,6 +280,16 @@ def test_an_image_of_too_many_pixels_is_refused(client, side, message):
         ask(client, [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}, text(READ)]}])
 
 
+def test_pixels_of_a_request_count_together(client):
+    file = BytesIO()
+    Image.new("1", (800, 800)).save(file, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    part = {"type": "image_url", "image_url": {"url": url}}
+    ask(client, [{"role": "user", "content": [part, text(READ)]}], max_tokens=1)
+    with pytest.raises(openai.BadRequestError, match="in all images of a request together"):
+        ask(client, [{"role": "user", "content": [part, part, text(READ)]}])
+
+
 def test_images_of_a_folder_that_is_allowed(client, server):
     part = {"type": "image_url", "image_url": {"url": f"{server.folder}/sign.png"}}
     assert ask(client, [{"role": "user", "content": [part, text(READ)]}]).choices[0].message.content == "HELLO"

@@ -28,7 +28,7 @@ class ServingConfig:
         timeout: Seconds that a request may take, waiting included.
         stop_timeout: Seconds that running answers are given when the server is told to stop.
         max_body: MiB of a request, at most.
-        max_pixels: Million pixels of an image, at most.
+        max_pixels: Million pixels of all images of a request together, at most.
         max_images: Images of a request, at most.
         allow_local_paths: Folder whose images requests may name by path; several may be given.
         allow_urls: Beginning of the addresses whose images requests may name, such as https://images.example.com/;
@@ -51,7 +51,7 @@ class ServingConfig:
     timeout: float = 300.0
     stop_timeout: float = 30.0
     max_body: float = 32.0
-    max_pixels: float = 50.0
+    max_pixels: float = 100.0
     max_images: int = field(default=16, metadata={"min": 1})
     allow_local_paths: tuple[Path, ...] = ()
     allow_urls: tuple[str, ...] = ()

@@ -85,16 +85,20 @@ def to_conversation(
     images = sum("image" in part for part in parts)
     if images > most_images:
         raise RequestError(f"The request has {images} images; this server takes {most_images}.")
+    left = sources.most_pixels
+
+    def part_of(part: Mapping[str, str]) -> dict[str, Any]:
+        nonlocal left
+        if "text" in part:
+            return {"type": "text", "text": part["text"]}
+        image = sources.read(part["image"], left)
+        left -= image.width * image.height
+        return {"type": "image", "image": image}
+
     return [
         {
             "role": "system" if role == "developer" else role,
-            "content": content if isinstance(content, str) else [_part(part, sources) for part in content],
+            "content": content if isinstance(content, str) else [part_of(part) for part in content],
         }
         for role, content in messages
     ]
-
-
-def _part(part: Mapping[str, str], sources: ImageSources) -> dict[str, Any]:
-    if "image" in part:
-        return {"type": "image", "image": sources.read(part["image"])}
-    return {"type": "text", "text": part["text"]}

@@ -37,14 +37,18 @@ class ImageSources:
     """
 
     def __init__(self, config: ServingConfig):
-        self._most_pixels = int(config.max_pixels * 1e6)
+        self.most_pixels = int(config.max_pixels * 1e6)
         self._most_bytes = int(config.max_body * 2**20)
         self._folders = [Path(folder).resolve() for folder in config.allow_local_paths]
         self._prefixes = [str(httpx.URL(address)) for address in config.allow_urls]
 
-    def read(self, address: str) -> PIL.Image.Image:
+    def read(self, address: str, most_pixels: int | None = None) -> PIL.Image.Image:
         """
         An image by its `data:` URL, or by an address or a path that are allowed.
+
+        Args:
+            address: of the image.
+            most_pixels: that it may have; by default, what all images of a request may have together.
 
         Raises:
             RequestError: if it is not allowed, not there, or no image within the limits.
@@ -58,21 +62,20 @@ class ImageSources:
             content = self._read_file(address)
         else:
             raise RequestError(f"An image's address begins with data:, http: or https:, not {scheme}:.")
-        return self._image(content)
+        return self._image(content, self.most_pixels if most_pixels is None else most_pixels)
 
-    def _image(self, content: bytes) -> PIL.Image.Image:
+    def _image(self, content: bytes, most_pixels: int) -> PIL.Image.Image:
         try:
             with PIL.Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
-            if width * height <= self._most_pixels:
+            if width * height <= most_pixels:
                 return read_image(content)
         except PIL.Image.DecompressionBombError as error:
             raise RequestError(f"An image has more pixels than this server takes: {error}") from error
         except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
             raise RequestError(f"An image cannot be read: it is damaged, or none of {', '.join(FORMATS)}.") from error
-        raise RequestError(
-            f"An image has {width} × {height} pixels; this server takes {self._most_pixels / 1e6:g} million."
-        )
+        limit = f"this server takes {self.most_pixels / 1e6:g} million, in all images of a request together"
+        raise RequestError(f"An image has {width} × {height} pixels; {limit}.")
 
     def _fetch(self, address: str) -> bytes:
         with GuardedTransport(self._prefixes) as transport:
