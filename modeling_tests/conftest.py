@@ -26,6 +26,10 @@ sys.path.insert(0, str(GOLDEN))
 
 from seeded_weights import seeded_tensor
 
+import prepared_processes
+
+prepared_processes.install()
+
 
 def seeded_tensors(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.asarray(seeded_tensor(name, tuple(shape)))) for name, shape in shapes.items()}

@@ -17,6 +17,7 @@ from transformers import (
 from transformers.utils import is_torchvision_available
 
 import transformers_fastvlm
+from prepared_processes import UNPREPARED
 from tiny_models import tiny_model, tiny_vision_config, write_tiny_checkpoint
 from transformers_fastvlm import (
     AutoModelForVision2Seq,
@@ -94,8 +95,8 @@ def test_public_names():
 def test_importing_the_package_imports_nothing_that_transformers_own_models_do_not():
     script = "import sys; before = set(sys.modules); {}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     ours, theirs = (
-        set(subprocess.run([sys.executable, "-c", script.format(imports)], capture_output=True, text=True, check=True)
-            .stdout.splitlines()[-1].split())
+        set(subprocess.run([sys.executable, "-c", script.format(imports)], capture_output=True, text=True, check=True,
+                           **UNPREPARED).stdout.splitlines()[-1].split())
         for imports in (
             "import transformers_fastvlm",
             "from transformers import Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor",

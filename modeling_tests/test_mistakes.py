@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from prepared_processes import UNPREPARED
 from running_scripts import ENVIRONMENT
 from transformers_fastvlm import extras
 from transformers_fastvlm.cli import app
@@ -298,11 +299,10 @@ def test_a_script_names_the_extra_that_is_missing(script, library, extra, here, 
     assert f"This needs {library}, which is not installed: pip install 'transformers-fastvlm[{extra}]'" in lines[-1]
 
 
-def run_process(*command: object, **environment: str) -> subprocess.CompletedProcess:
+def run_process(*command: object, **options) -> subprocess.CompletedProcess:
     command = [sys.executable, *map(str, command)]
-    return subprocess.run(
-        command, env={**ENVIRONMENT, **environment}, capture_output=True, text=True, check=False, timeout=300
-    )
+    options = {"env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 300} | options
+    return subprocess.run(command, check=False, **options)
 
 
 def test_so_it_does_in_a_process_of_its_own(here):
@@ -310,7 +310,8 @@ def test_so_it_does_in_a_process_of_its_own(here):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("read_images.py: error: ")
-    assert "Traceback" in run_process(EXAMPLES / "read_images.py", "--model", "empty", FASTVLM_TRACEBACK="1").stderr
+    asked_for = ENVIRONMENT | {"FASTVLM_TRACEBACK": "1"}
+    assert "Traceback" in run_process(EXAMPLES / "read_images.py", "--model", "empty", env=asked_for).stderr
 
 
 LIGHT = """
@@ -334,7 +335,8 @@ finally:
     ],
 )
 def test_help_and_version_import_nothing_heavy_and_warn_of_nothing(arguments):
-    done = run_process("-c", LIGHT, *arguments, PYTHONPATH=os.pathsep.join(sys.path))
+    environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = run_process("-c", LIGHT, *arguments, env=environment, **UNPREPARED)
     assert done.returncode == 0, done.stderr
     (imported,) = done.stderr.splitlines()
     assert not {"torch", "transformers", "torchao", "bitsandbytes", "numpy"} & set(imported.split())

@@ -168,8 +168,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="a run of seconds")
     arguments = parser.parse_args()
     if arguments.smoke:
-        arguments.encoder_samples, arguments.samples, arguments.decay_samples = 320, 320, 160
-        arguments.easy_samples, arguments.batch_size, arguments.evaluation_samples = 0, 32, 8
+        arguments.encoder_samples, arguments.samples, arguments.decay_samples = 80, 80, 40
+        arguments.encoder_batch_size, arguments.batch_size, arguments.evaluation_samples = 16, 8, 8
+        arguments.easy_samples = 0
     return arguments
 
 
