@@ -124,7 +124,12 @@ def load_answerer(model: ModelOptions, run: RunOptions = RunOptions()) -> Answer
         ImportError, OSError, ValueError: as `load_model` and `optimize_for_inference` do.
     """
     device = run.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    loaded, processor = load(model, device)
+    try:
+        loaded, processor = load(model, device)
+    except OSError as error:
+        if model.pretrained in str(error):
+            raise
+        raise OSError(f"The model {model.pretrained!r} cannot be loaded: {error}") from error  # the Hub's name none
     if run.optimize:
         if model.adapter is not None:
             loaded = loaded.merge_and_unload()
