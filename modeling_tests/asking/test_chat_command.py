@@ -141,7 +141,7 @@ class OnATerminal:
     def __init__(self, *command: object):
         import pty
 
-        self.shown = ""
+        self.shown, self.is_over = "", False
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             os.execve(sys.executable, [sys.executable, *map(str, command)], {**ENVIRONMENT, "TERM": "dumb"})
@@ -150,7 +150,7 @@ class OnATerminal:
         return self
 
     def __exit__(self, kind, *_):
-        if kind is not None:
+        if kind is not None and not self.is_over:
             os.kill(self.pid, signal.SIGKILL)
             self.exit_code()
 
@@ -168,6 +168,7 @@ class OnATerminal:
         os.write(self.terminal, text.encode())
 
     def exit_code(self) -> int:
+        self.is_over = True
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
@@ -188,6 +189,7 @@ def test_on_a_terminal_control_c_stops_an_answer_and_control_d_leaves(tmp_path):
         process.wait_for("> ")
         process.type("half a line")
         process.wait_for("half a line")
+        time.sleep(1)  # between its echo and the wait for the next key, Python would see the signal only at that key
         process.type("\x03")
         process.wait_for("(Ctrl-D leaves)")
         process.wait_for("> ")
