@@ -121,7 +121,8 @@ def test_cancelling_ends_the_work(endless):
 
 def test_leaving_cancels(endless):
     with endless.stream(asked("What is it?"), AnswerOptions(max_new_tokens=1000)) as stream:
-        next(iter(stream))
+        pieces = iter(stream)
+        next(pieces)
     assert stream.answer.finish_reason == "cancelled"
 
 
@@ -152,9 +153,11 @@ def test_a_process_may_end_while_it_answers(folder):
 
 def test_what_is_cancelled_before_its_turn_is_never_begun(endless):
     with endless.stream(asked("What is it?"), AnswerOptions(max_new_tokens=1000)) as first:
-        next(iter(first))
+        pieces = iter(first)
+        next(pieces)
         second = endless.stream(asked("And now?"), AnswerOptions(max_new_tokens=1000))
         second.cancel()
+    pieces.close()
     assert (second.answer.tokens, second.answer.time_to_first_token) == (0, None)
     assert second.answer.tokens_per_second is None
 
