@@ -1,5 +1,7 @@
 """How a request is answered: prompt, stream, stops, cancelling, seeds, mistakes; on the bundled and a random model."""
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 
 from chat_rows import picture
+from running_scripts import ENVIRONMENT
 from tiny_models import adapter_for, write_tiny_checkpoint
 from transformers_fastvlm.image_reading import read_image
 from transformers_fastvlm.inference import (
@@ -118,15 +121,43 @@ def test_cancelling_ends_the_work(endless):
 
 def test_leaving_cancels(endless):
     with endless.stream(asked("What is it?"), AnswerOptions(max_new_tokens=1000)) as stream:
-        next(iter(stream))
+        pieces = iter(stream)
+        next(pieces)
     assert stream.answer.finish_reason == "cancelled"
+
+
+def test_giving_up_an_iteration_cancels(endless):
+    stream = endless.stream(asked("What is it?"), AnswerOptions(max_new_tokens=1000))
+    for _ in stream:
+        break
+    assert stream.answer.finish_reason == "cancelled"
+
+
+LEAVING = """
+import sys
+from transformers_fastvlm.inference import AnswerOptions, ModelOptions, RunOptions, load_answerer
+
+answerer = load_answerer(ModelOptions(sys.argv[1]), RunOptions("cpu"))
+pieces = iter(answerer.stream([{"role": "user", "content": "Go on"}], AnswerOptions(max_new_tokens=1500)))
+next(pieces)
+print("left")
+"""
+
+
+def test_a_process_may_end_while_it_answers(folder):
+    command = [sys.executable, "-c", LEAVING, str(folder)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr
+    assert "terminate" not in done.stderr
 
 
 def test_what_is_cancelled_before_its_turn_is_never_begun(endless):
     with endless.stream(asked("What is it?"), AnswerOptions(max_new_tokens=1000)) as first:
-        next(iter(first))
+        pieces = iter(first)
+        next(pieces)
         second = endless.stream(asked("And now?"), AnswerOptions(max_new_tokens=1000))
         second.cancel()
+    pieces.close()
     assert (second.answer.tokens, second.answer.time_to_first_token) == (0, None)
     assert second.answer.tokens_per_second is None
 

@@ -160,3 +160,16 @@ def test_a_field_without_a_description_is_noticed():
 
     with pytest.raises(KeyError, match="dish"):
         with_options_of(Silent)(lambda **options: None)
+
+
+def test_a_command_may_have_its_own_default_for_a_field_that_has_none():
+    app, seen = typer.Typer(), []
+
+    @app.command()
+    @with_options_of(Recipe, optional=["dish"])
+    def cook(**options: Any) -> None:
+        seen.append(filled(Recipe, {**options, "dish": options["dish"] or "bread"}))
+
+    assert CliRunner().invoke(app, []).exit_code == 0
+    assert CliRunner().invoke(app, ["--dish", "soup"]).exit_code == 0
+    assert seen == [Recipe("bread"), Recipe("soup")]

@@ -19,9 +19,13 @@ def model_options(options: Mapping[str, Any]) -> tuple[ModelOptions, RunOptions]
     The model that was named, or the one of a clone, and where it runs.
 
     Raises:
-        ValueError: if none was named, and there is none; if an option has a value that it cannot have.
+        ValueError: if none was named, and there is none; if a folder is not there, or an option has a value that it
+            cannot have.
     """
-    named = {**options, "pretrained": options["pretrained"] or bundled_checkpoint()}
+    pretrained = options["pretrained"] or bundled_checkpoint()
+    if pretrained.startswith(("/", ".", "~")) and not Path(pretrained).is_dir():
+        raise ValueError(f"--model: there is no folder {pretrained}.")
+    named = {**options, "pretrained": pretrained}
     return filled(ModelOptions, named), filled(RunOptions, options)
 
 

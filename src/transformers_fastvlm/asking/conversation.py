@@ -44,9 +44,7 @@ class Conversation:
         self._images = list(images)
 
     def take(self, line: str) -> None:
-        """
-        Do what a line says: a command, or something to answer. Mistakes are told, and nothing has happened then.
-        """
+        """Do what a line says: a command, or something to answer. Mistakes are told, and nothing has happened then."""
         word, _, rest = line.strip().partition(" ")
         try:
             if not word:

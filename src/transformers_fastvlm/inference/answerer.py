@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a request is answered: what the commands, servers and demos call."""
 
+import atexit
 import queue
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakSet
 
 import torch
 from PIL import Image
@@ -124,7 +126,12 @@ def load_answerer(model: ModelOptions, run: RunOptions = RunOptions()) -> Answer
         ImportError, OSError, ValueError: as `load_model` and `optimize_for_inference` do.
     """
     device = run.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    loaded, processor = load(model, device)
+    try:
+        loaded, processor = load(model, device)
+    except OSError as error:
+        if model.pretrained in str(error):
+            raise
+        raise OSError(f"The model {model.pretrained!r} cannot be loaded: {error}") from error  # the Hub's name none
     if run.optimize:
         if model.adapter is not None:
             loaded = loaded.merge_and_unload()
@@ -202,6 +209,7 @@ class AnswerStream:
         self._result: Answer | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="fastvlm-answer", daemon=True)
+        _running.add(self)
         self._thread.start()
 
     def __iter__(self) -> Iterator[str]:
@@ -209,8 +217,12 @@ class AnswerStream:
         Raises:
             Exception: what the model raised.
         """
-        while (piece := self._pieces.get()) is not None:
-            yield piece
+        try:
+            while (piece := self._pieces.get()) is not None:
+                yield piece
+        except GeneratorExit:
+            self.cancel()
+            raise
         self._pieces.put(None)
         self._thread.join()
         if self._error is not None:
@@ -252,6 +264,7 @@ class AnswerStream:
             self._error = error
         finally:
             self._pieces.put(None)
+            _running.discard(self)
 
     def _generate(self) -> None:
         model, options = self._answerer.model, self._options
@@ -292,6 +305,19 @@ class AnswerStream:
             time_to_first_token=None if self._first is None else self._first - self._start,
             seconds=time.perf_counter() - self._start,
         )
+
+
+_running: WeakSet[AnswerStream] = WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """A thread that computes while the interpreter ends would abort the process."""
+    streams = list(_running)
+    for stream in streams:
+        stream.cancel()
+    for stream in streams:
+        stream._thread.join()
 
 
 class _Tokens(BaseStreamer):
