@@ -81,7 +81,7 @@ def test_imports_go_downwards():
     rooms = pictures.room_imports(PACKAGE)
     assert not rooms["core"]
     rows = pictures.layers(rooms)
-    assert rows[0] == ["cli"]
+    assert "cli" in rows[0]
     place = {name: index for index, row in enumerate(rows) for name in row}
     assert all(place[name] < place[other] for name, found in rooms.items() for other in found)
     with pytest.raises(ValueError, match="circle"):
