@@ -1,5 +1,6 @@
 """vLLM's OpenAI-compatible server answers as greedy decoding in transformers does. An engine starts in a minute."""
 
+import base64
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -157,7 +158,16 @@ def test_an_adapter_by_name(client, adapter, expected):
 
 
 def _image(url: str) -> list[dict]:
-    return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+    return _parts({"type": "image_url", "image_url": {"url": url}})
+
+
+def _parts(*parts: dict) -> list[dict]:
+    return [{"role": "user", "content": list(parts)}]
+
+
+def _cut_short() -> str:
+    data = base64.b64encode((IMAGES / "sign.png").read_bytes()[:200]).decode()
+    return f"data:image/png;base64,{data}"
 
 
 BAD_REQUESTS = {
@@ -175,6 +185,25 @@ BAD_REQUESTS = {
     "a temperature below 0": {"temperature": -1},
     "more tokens than there is room for": {"max_tokens": 100_000},
     "a long prompt": {"messages": [{"role": "user", "content": "word " * 5000}]},
+    "an image cut short": {"messages": _image(_cut_short())},
+    "an image that is text": {"messages": _image("data:image/png;base64,SGVsbG8=")},
+    "a data URL without data": {"messages": _image("data:image/png")},
+    "no address": {"messages": _image("")},
+    "another scheme": {"messages": _image("ftp://example.com/cat.png")},
+    "an address inside": {"messages": _image("http://169.254.169.254/latest/meta-data")},
+    "a part of no kind": {"messages": _parts({"text": "?"})},
+    "a part of an unknown kind": {"messages": _parts({"type": "smell", "smell": "?"})},
+    "sound": {"messages": _parts({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}})},
+    "a message that is text": {"messages": ["Hello"]},
+    "a message without a role": {"messages": [{"content": "Hello"}]},
+    "messages that are text": {"messages": "Hello"},
+    "top_p above 1": {"top_p": 2},
+    "no answers": {"n": 0},
+    "fewer than no tokens": {"max_tokens": -1},
+    "a number for a stop text": {"stop": 5},
+    "too many logprobs": {"logprobs": True, "top_logprobs": 10_000},
+    "an unknown format": {"response_format": {"type": "poem"}},
+    "a temperature in words": {"temperature": "hot"},
 }
 
 
