@@ -254,8 +254,18 @@ def test_other_dtypes(dtype, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_copies_behind_one_address(tmp_path, expected):
+    copies = ["--data-parallel-size", "2", *EAGER]
+    with vllm_server(tmp_path / "log", ModelOptions(pretrained=str(BUNDLED)), more=copies) as client:
+        names = list(CONVERSATIONS) * 2
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda name: ask(client, CONVERSATIONS[name], NAME), names))
+    assert found == [expected[name] for name in names]
+
+
+@pytest.mark.slow
 def test_an_original_folder_in_float32(original, tmp_path):
-    with vllm_server(
-        tmp_path / "log", ModelOptions(pretrained=str(original), dtype="float32", resolution=512)
-    ) as client:
-        assert answers(client, original.name) == expected_answers(original, "float32", size=512)
+    options = ModelOptions(pretrained=str(original), dtype="float32", resolution=256)
+    # vLLM starts by encoding as many images as fit into a batch.
+    with vllm_server(tmp_path / "log", options, more=[*EAGER, "--max-num-batched-tokens", "512"]) as client:
+        assert answers(client, original.name) == expected_answers(original, "float32", size=256)
