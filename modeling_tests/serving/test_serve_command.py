@@ -3,7 +3,9 @@
 """What `fastvlm serve` is told, and how it ends where that is wrong: in one line."""
 
 import json
+import os
 import socket
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +17,9 @@ from transformers_fastvlm.serving import ServingConfig
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
+
+
+VLLM = ["--engine", "vllm"]
 
 
 def failure(*arguments: object) -> str:
@@ -80,10 +85,32 @@ def test_an_extra_that_is_missing(monkeypatch):
         (["--port", 70000], "from 0 to 65535"),
         (["--timeout", 0], "above 0"),
         (["--batch-size", 0], "batch-size"),
+        (["--engine", "sglang"], "known are transformers, vllm"),
+        (["--tensor-parallel", 2], "for the engine vllm"),
+        ([*VLLM, "--optimize"], "for the engine transformers"),
+        ([*VLLM, "--timeout", 5], "--timeout is for the engine transformers"),
+        ([*VLLM, "--allow-local-path", ".", "--allow-local-path", ".."], "once"),
     ],
 )
 def test_options_that_cannot_be(options, message):
     assert message in failure(*options)
+
+
+def test_vllm_is_started_with_the_same_options(monkeypatch, tmp_path):
+    started = []
+    monkeypatch.setattr("transformers_fastvlm.extras.is_installed", lambda module: True)
+    monkeypatch.setattr(os, "execve", lambda *arguments: started.append(arguments) or sys.exit(0))
+    options = ["--port", 0, "--name", "eye", "--batch-size", 4, "--max-images", 3, "--tensor-parallel", 2]
+    options += ["--allow-local-path", tmp_path, "--allow-url", "https://images.example.com/", "--api-key", "secret"]
+    command = ["serve", "--model", BUNDLED, *VLLM, *options]
+    assert CliRunner().invoke(app, list(map(str, command))).exit_code == 0
+    ((_, words, environment),) = started
+    said = " ".join(words)
+    assert f"--model {BUNDLED} --served-model-name eye tiny-reader {BUNDLED}" in said
+    assert "--max-num-seqs 4" in said and '--limit-mm-per-prompt {"image": 3}' in said
+    assert "--tensor-parallel-size 2" in said and f"--allowed-local-media-path {tmp_path}" in said
+    assert "--allowed-media-domains images.example.com" in said
+    assert environment["VLLM_API_KEY"] == "secret" and "secret" not in said
 
 
 def test_a_model_is_called_by_its_last_name_too():

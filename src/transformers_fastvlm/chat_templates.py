@@ -8,9 +8,9 @@ CHAT_TEMPLATE = """\
 {%- macro render(content) -%}
     {%- if content is string -%}
         {{- content -}}
-    {%- else -%}
+    {%- elif content -%}
         {%- set state = namespace(text='') -%}
-        {%- for part in content or [] -%}
+        {%- for part in content -%}
             {%- if part.type in ['image', 'image_url'] -%}
                 {%- if state.text and state.text[-1] != '\\n' -%}
                     {%- set state.text = state.text + '\\n' -%}

@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """One server: the options of `fastvlm serve`. Imports nothing that takes time, so that help comes at once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..inference.model_options import ModelOptions, RunOptions
+
+ENGINES = ("transformers", "vllm")
+# Options that vLLM has no counterpart of.
+TRANSFORMERS_ALONE = ("max_waiting", "max_new_tokens", "timeout", "stop_timeout", "max_body", "max_pixels")
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,8 @@ class ServingConfig:
     Args:
         model: How the checkpoint is loaded.
         run: Where it answers, and how fast.
+        engine: transformers, or vllm, which takes an environment of its own.
+        tensor_parallel: With vllm: GPUs, or on CPUs processes, that share the decoder's weights.
         name: What requests call the model, besides what `--model` says. [default: the last part of that]
         adapters: NAME=FOLDER: a PEFT adapter, and what requests that want it say as their model; several may be given.
         host: Address to listen at; 0.0.0.0 is every one of this machine.
@@ -35,11 +41,14 @@ class ServingConfig:
             several may be given. Private and link-local addresses are refused all the same.
 
     Raises:
-        ValueError: if a number is out of range, an adapter has no name, or a folder, device or address is not usable.
+        ValueError: if a number is out of range, an adapter has no name, a folder, device or address is not usable, or
+            an option is one of the other engine's.
     """
 
     model: ModelOptions = field(metadata={"option": False})
     run: RunOptions = field(default=RunOptions(), metadata={"option": False})
+    engine: str = "transformers"
+    tensor_parallel: int = field(default=1, metadata={"min": 1})
     name: str | None = None
     adapters: tuple[str, ...] = ()
     host: str = "127.0.0.1"
@@ -58,6 +67,7 @@ class ServingConfig:
 
     def __post_init__(self):
         self._check_numbers()
+        self._check_engine()
         names = list(self.adapters_by_name)
         if len(names) < len(self.adapters) or set(names) & set(self.model_names):
             raise ValueError("Every model and adapter needs a name of its own.")
@@ -70,6 +80,21 @@ class ServingConfig:
             parts = urlsplit(address)
             if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path:
                 raise ValueError(f"--allow-url: {address!r} is not like https://images.example.com/.")
+
+    def _check_engine(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f"Unknown engine {self.engine!r}; known are {', '.join(ENGINES)}.")
+        if self.engine == "transformers":
+            if self.tensor_parallel != 1:
+                raise ValueError("--tensor-parallel is for the engine vllm.")
+            return
+        if self.run != RunOptions():
+            raise ValueError("--device and --optimize are for the engine transformers: vLLM chooses by itself.")
+        if len(self.allow_local_paths) > 1:
+            raise ValueError("vLLM reads images from one folder: give --allow-local-path once.")
+        for each in fields(self):
+            if each.name in TRANSFORMERS_ALONE and getattr(self, each.name) != each.default:
+                raise ValueError(f"--{each.name.replace('_', '-')} is for the engine transformers.")
 
     def _check_numbers(self) -> None:
         if not 0 <= self.port <= 65535:
