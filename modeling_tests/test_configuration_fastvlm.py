@@ -117,7 +117,7 @@ def test_the_parts_have_the_files_dtype(tmp_path, golden):
         (None, {"dtype": 5}, "dtype"),
         (None, {"torch_dtype": "float33"}, "dtype"),
         (None, {"image_seq_length": 3}, "`image_seq_length` follows"),
-        (None, {"id2label": "x"}, "wrong kind"),
+        (None, {"id2label": "x"}, "wrong kind|'id2label'"),
     ],
 )
 def test_values_that_no_model_has_are_refused_by_name(part, values, message):
@@ -125,6 +125,15 @@ def test_values_that_no_model_has_are_refused_by_name(part, values, message):
     (config[part] if part else config).update(values)
     with pytest.raises((ValueError, StrictDataclassError), match=message):
         FastVLMConfig.from_dict(config)
+
+
+@pytest.mark.parametrize("config_class", [FastVLMConfig, FastViTHDConfig])
+@pytest.mark.parametrize("content", [None, "{}"])
+def test_a_folder_without_configuration_is_not_read_as_the_default_one(tmp_path, config_class, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(OSError, match=r"has no config\.json"):
+        config_class.from_pretrained(tmp_path)
 
 
 def test_derived_values_that_are_right_are_taken():

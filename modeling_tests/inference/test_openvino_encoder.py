@@ -4,13 +4,16 @@ import copy
 import gc
 import itertools
 import random
+import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 
 from conftest import assert_close_to_largest
+from running_scripts import ENVIRONMENT, run_command
 from tiny_models import tiny_model
 from transformers_fastvlm.inference import openvino_encoder, optimize_for_inference
 from transformers_fastvlm.inference.linear_layers import int8_is_fast
@@ -272,3 +275,26 @@ def test_dtypes_that_openvino_has_not_are_refused_or_left_alone(cache):
         optimized(tower, cache)
     with pytest.raises(ValueError, match="`compiled_sizes` must be at least 1"):
         optimized(tiny_tower(), cache, compiled_sizes=0)
+
+
+FORGOTTEN_IN_A_THREAD = """
+import faulthandler, gc, signal, sys, threading
+import torch
+from tiny_models import tiny_model
+from transformers_fastvlm.inference import optimize_for_inference
+
+faulthandler.enable()  # as notebooks and pytest do: signals get a stack of their own
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+towers = [tiny_model().model.vision_tower]
+optimize_for_inference(towers[0], encoder="openvino", cache_dir=sys.argv[1])
+assert towers[0].runtime(torch.rand(1, 3, 128, 128)) is not None
+thread = threading.Thread(target=lambda: (towers.clear(), gc.collect()))
+thread.start()
+thread.join()
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+def test_an_encoder_that_another_thread_forgets_leaves_signals_as_they_are(tmp_path):
+    environment = ENVIRONMENT | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    assert "handled" in run_command([sys.executable, "-c", FORGOTTEN_IN_A_THREAD, str(tmp_path)], environment)

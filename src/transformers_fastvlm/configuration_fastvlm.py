@@ -12,6 +12,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 from transformers.activations import ACT2FN
 from transformers.backbone_utils import BackboneConfigMixin
+from transformers.utils import CONFIG_NAME
 
 from .checkpoint_formats import DEFAULT_IMAGE_TOKEN_ID, ORIGINAL, UPSTREAM, to_own_config
 
@@ -144,6 +145,7 @@ class FastViTHDConfig(BackboneConfigMixin, PretrainedConfig):
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        _raise_on_missing(config_dict, pretrained_model_name_or_path)
         return to_own_config(config_dict), kwargs
 
 
@@ -230,7 +232,14 @@ class FastVLMConfig(PretrainedConfig):
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
         config_dict, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        _raise_on_missing(config_dict, pretrained_model_name_or_path)
         return to_own_config(config_dict, pretrained_model_name_or_path, kwargs), unused
+
+
+def _raise_on_missing(config_dict: dict[str, Any], source: Any) -> None:
+    """Raise where a checkpoint has no configuration: transformers would build the default model, of full size."""
+    if not config_dict.keys() - {"_commit_hash"}:  # which older ones put in
+        raise OSError(f"{source} has no {CONFIG_NAME}, or an empty one.")
 
 
 # What no model has more of; a damaged file may say anything, and building that would never end.

@@ -233,10 +233,11 @@ class FastVLMGenerationMixin(GenerationMixin):
 
 def _raise_on_bad_tokens(settings: GenerationConfig, source: Any) -> None:
     """Raise if a checkpoint's special tokens are no ids: `generate` would only fail on them."""
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+    for name in ("bos_token_id", "pad_token_id", "eos_token_id", "suppress_tokens", "begin_suppress_tokens"):
         value = getattr(settings, name)
-        ids = value if isinstance(value, list) and name == "eos_token_id" else [] if value is None else [value]
-        if any(type(each) is not int for each in ids):
+        is_list = name.endswith("_tokens") or (name == "eos_token_id" and isinstance(value, list))
+        ids = value if is_list else [value]
+        if value is not None and not (isinstance(ids, list) and all(type(each) is int for each in ids)):
             raise ValueError(f"The {GENERATION_CONFIG_NAME} of {source} has a bad value: `{name}` is {value!r}.")
 
 

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from ..modeling_fastvithd import FastViTHDModel
 from .openvino_conversion import convert
-from .openvino_files import ConvertedEncoderFiles
+from .openvino_files import ConvertedEncoderFiles, openvino_core
 
 logger = logging.get_logger(__name__)
 
@@ -59,13 +59,10 @@ class OpenVinoEncoder:
         calibration_pixels: torch.Tensor | None = None,
         compiled_sizes: int = COMPILED_SIZES,
     ):
-        import openvino
-
         if encoder.dtype not in PRECISIONS:
             raise ValueError(f"OpenVINO runs encoders in float32, bfloat16 and float16; this is in {encoder.dtype}.")
         if compiled_sizes < 1:
             raise ValueError(f"`compiled_sizes` must be at least 1, got {compiled_sizes}.")
-        self.core = openvino.Core()
         self.dtype = encoder.dtype
         folder = cache_dir or Path(HF_HOME) / "transformers-fastvlm"
         self.files = ConvertedEncoderFiles(folder, encoder, calibration_pixels)
@@ -137,7 +134,7 @@ class OpenVinoEncoder:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
-        return self.core.compile_model(model, "CPU", options).create_infer_request()
+        return openvino_core().compile_model(model, "CPU", options).create_infer_request()
 
     def _compile_and_compare(self, sides: tuple[int, int]) -> Any | None:
         """A request of images of this size; `None`, which is remembered, if it does not give PyTorch's features."""

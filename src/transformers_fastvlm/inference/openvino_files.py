@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,20 @@ from ..modeling_fastvithd import FastViTHDModel
 _FORMAT = "2"  # of the files, and of what conversion makes of an encoder
 _PARTIAL = ".partial-"  # folders with files that are being written
 _ABANDONED = 3600  # seconds after which no process still writes to such a folder
+
+
+@cache
+def openvino_core() -> Any:
+    """
+    The one `openvino.Core` of this process.
+
+    Its CPU plug-in gives the thread that first compiles with it a stack for signals, and frees that stack with the
+    core. Were the last reference dropped in another thread, the next signal that Python handles in the first one
+    (Ctrl-C, or the end of a child beside PyTorch's data loaders) would end the process (seen with 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class ConvertedEncoderFiles:
@@ -62,7 +77,7 @@ class ConvertedEncoderFiles:
         if digests != _digests(graph, weights):
             return None
         self.weights = weights
-        return openvino.Core().read_model(graph, openvino.Tensor(weights, shared_memory=True))  # what was digested
+        return openvino_core().read_model(graph, openvino.Tensor(weights, shared_memory=True))  # what was digested
 
     def write(self, convert: Callable[[], Any]) -> Any:
         """
