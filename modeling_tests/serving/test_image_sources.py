@@ -10,7 +10,7 @@ import threading
 import PIL.Image
 import pytest
 
-pytest.importorskip("pydantic")
+pytest.importorskip("pydantic", reason="the server needs the `serve` extra")
 
 from transformers_fastvlm.inference import ModelOptions
 from transformers_fastvlm.serving import ServingConfig, image_sources

@@ -15,8 +15,8 @@ from transformers_fastvlm.cli import app
 from transformers_fastvlm.inference import ModelOptions, RunOptions
 from transformers_fastvlm.serving import ServingConfig
 
-pytest.importorskip("uvicorn")
-pytest.importorskip("prometheus_client")
+pytest.importorskip("uvicorn", reason="the server needs the `serve` extra")
+pytest.importorskip("prometheus_client", reason="the server needs the `serve` extra")
 
 
 VLLM = ["--engine", "vllm"]
@@ -55,7 +55,7 @@ def test_a_host_that_is_not_known():
 
 
 def test_no_such_model(tmp_path):
-    assert "nowhere" in failure("--port", 0, "--model", tmp_path / "nowhere")
+    assert f"--model: there is no folder {tmp_path}/nowhere" in failure("--port", 0, "--model", tmp_path / "nowhere")
 
 
 def test_a_model_that_is_not_fastvlm(tmp_path):

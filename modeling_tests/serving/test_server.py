@@ -12,9 +12,9 @@ from io import BytesIO
 import httpx
 import pytest
 
-pytest.importorskip("uvicorn")
-pytest.importorskip("prometheus_client")
-openai = pytest.importorskip("openai")
+pytest.importorskip("uvicorn", reason="the server needs the `serve` extra")
+pytest.importorskip("prometheus_client", reason="the server needs the `serve` extra")
+openai = pytest.importorskip("openai", reason="the `serve` extra has the client")
 
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseCompletedEvent, ResponseTextDeltaEvent

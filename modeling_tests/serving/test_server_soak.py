@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-pytest.importorskip("uvicorn")
-pytest.importorskip("prometheus_client")
+pytest.importorskip("uvicorn", reason="the server needs the `serve` extra")
+pytest.importorskip("prometheus_client", reason="the server needs the `serve` extra")
 
 from serving.running_server import BUNDLED, RunningServer
 from transformers_fastvlm.image_reading import read_image

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-pytest.importorskip("pydantic")
-pytest.importorskip("prometheus_client")
-peft = pytest.importorskip("peft")
+pytest.importorskip("pydantic", reason="the server needs the `serve` extra")
+pytest.importorskip("prometheus_client", reason="the server needs the `serve` extra")
+peft = pytest.importorskip("peft", reason="adapters need the `train` extra")
 
 from serving.running_server import BUNDLED
 from transformers_fastvlm.inference import AnswerOptions, ModelOptions, RunOptions, load_answerer
@@ -81,7 +81,7 @@ def test_adapters_answer_by_their_names_at_a_time_as_each_alone(service, adapter
 
 
 def test_an_answer_is_json_of_a_schema(service):
-    pytest.importorskip("llguidance")
+    pytest.importorskip("llguidance", reason="schemas need the `schema` extra")
     schema = {"type": "object", "properties": {"word": {"enum": ["STOP", "GO"]}}, "required": ["word"]}
     schema["additionalProperties"] = False
     wanted = {"model": "tiny-reader", "messages": [{"role": "user", "content": "Hello"}]}

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..extras import require
 from ..inference.answer_options import AnswerOptions
-from ..inference.model_options import ModelOptions, RunOptions, bundled_checkpoint
+from ..inference.model_options import ModelOptions, RunOptions, checkpoint_or_bundled
 from ..programs.options import filled
 
 
@@ -22,10 +22,7 @@ def model_options(options: Mapping[str, Any]) -> tuple[ModelOptions, RunOptions]
         ValueError: if none was named, and there is none; if a folder is not there, or an option has a value that it
             cannot have.
     """
-    pretrained = options["pretrained"] or bundled_checkpoint()
-    if pretrained.startswith(("/", ".", "~")) and not Path(pretrained).is_dir():
-        raise ValueError(f"--model: there is no folder {pretrained}.")
-    named = {**options, "pretrained": pretrained}
+    named = {**options, "pretrained": checkpoint_or_bundled(options["pretrained"])}
     return filled(ModelOptions, named), filled(RunOptions, options)
 
 

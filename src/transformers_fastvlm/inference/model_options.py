@@ -68,9 +68,23 @@ class RunOptions:
             require_device(self.device)
 
 
+def checkpoint_or_bundled(pretrained: str | None) -> str:
+    """
+    The checkpoint that was named, or the one that a clone of the repository has.
+
+    Raises:
+        ValueError: if none was named, and the package is not in a clone; if it is a path, and there is no such folder.
+    """
+    if not pretrained:
+        return bundled_checkpoint()
+    if pretrained.startswith(("/", ".", "~")) and not Path(pretrained).is_dir():
+        raise ValueError(f"--model: there is no folder {pretrained}.")
+    return pretrained
+
+
 def bundled_checkpoint() -> str:
     """
-    The folder of the checkpoint that a clone of the repository has.
+    The checkpoint that a clone of the repository has.
 
     Raises:
         ValueError: if the package is not in a clone.

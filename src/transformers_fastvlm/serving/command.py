@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from ..inference.model_options import ModelOptions, RunOptions, bundled_checkpoint
+from ..inference.model_options import ModelOptions, RunOptions, checkpoint_or_bundled
 from ..programs.options import filled, with_options_of
 from .configuration import ServingConfig
 
@@ -20,7 +20,7 @@ def serve_command(**options: Any) -> None:
     """Answer over HTTP as OpenAI's API does. Without --model, a clone's bundled checkpoint answers."""
     from .launch import serve
 
-    named = {**options, "pretrained": options["pretrained"] or bundled_checkpoint()}
+    named = {**options, "pretrained": checkpoint_or_bundled(options["pretrained"])}
     config = filled(ServingConfig, options, model=filled(ModelOptions, named), run=filled(RunOptions, options))
     if config.api_key is None:
         config = replace(config, api_key=os.environ.get(API_KEY) or None)
