@@ -16,6 +16,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import types
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-PREPARED = ("torch", "torchvision", "torchao")
+PREPARED = ("torch", "torchvision", "torchao", "scipy.optimize", "pandas", "pyarrow")
 READ_AT_THE_START = ("PYTHON", "TORCH", "OMP_", "MKL_", "KMP_", "LD_", "ATEN_", "DNNL_", "ONEDNN_")
 READ_LATER = ("PYTHONPATH", "TORCHINDUCTOR_CACHE_DIR", "TORCHELASTIC_", "TORCH_NCCL_")  # the first by `become`, below
 LARGEST_REQUEST, MOST_FILES = 1 << 20, 64
@@ -158,6 +159,7 @@ def become(request: Request, files: list[int]) -> types.CodeType:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    tempfile.tempdir = None  # as the new process's environment says
     import numpy as np
 
     np.random.seed()  # not all of them like the server
