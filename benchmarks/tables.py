@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from command_lines import run_script
+from compare_servers import servers_report
 from gpu_report import gpu_report
 from promised_ratios import ratios_report
 from transformers_fastvlm.benchmark.kinds import ENCODER, TRAIN, TTFT
@@ -26,6 +27,7 @@ REPORTS: dict[str, Report] = {
     "train": TRAIN.report,
     "ratios": ratios_report,
     "gpu": gpu_report,
+    "servers": servers_report,
 }
 
 

@@ -247,10 +247,15 @@ def test_an_original_folder_in_float16(original, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_other_dtypes(dtype, tmp_path):
+@pytest.mark.parametrize(
+    ("dtype", "tied"),
+    # Of the two likeliest first tokens, scores of 6.36 and 6.34, which bfloat16 does not tell apart.
+    [("bfloat16", {"text alone"}), ("float16", set())],
+)
+def test_other_dtypes(dtype, tied, tmp_path):
     with vllm_server(tmp_path / "log", ModelOptions(pretrained=str(BUNDLED), dtype=dtype)) as client:
-        assert answers(client, NAME) == expected_answers(BUNDLED, dtype)
+        found, expected = answers(client, NAME), expected_answers(BUNDLED, dtype)
+    assert {name for name, answer in expected.items() if found[name] != answer} <= tied
 
 
 @pytest.mark.slow

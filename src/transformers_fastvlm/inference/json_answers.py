@@ -13,7 +13,7 @@ from transformers import LogitsProcessor
 from ..extras import require
 
 # On one line, as `json.dumps` has it: a model that is in doubt could go on with blanks for ever.
-_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_LAYOUT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class JsonAnswers:
