@@ -1,6 +1,7 @@
 """The encoder benchmark: its arithmetic, structure and errors. No test looks at how long anything took."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from transformers import AutoModel
 
 from tiny_models import tiny_vision_config, write_tiny_checkpoint
 from transformers_fastvlm import FastViTHDModel
-from transformers_fastvlm.benchmark import records, report, timing
+from transformers_fastvlm.benchmark import profiling, records, report, timing
 from transformers_fastvlm.benchmark.configurations import EncoderBenchmarkConfig
 from transformers_fastvlm.benchmark.encoder_latency import (
     EncoderBenchmark,
@@ -29,6 +30,12 @@ from transformers_fastvlm.extras import MissingLibraryError
 from transformers_fastvlm.inference.linear_layers import int8_is_fast
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_products(monkeypatch):
+    """In place of 17 billion operations, which take seconds in bfloat16 where the processor does not have it."""
+    monkeypatch.setattr(profiling, "_matrix_speed", partial(profiling._matrix_speed, side=256))
 
 
 def once_more(ours):

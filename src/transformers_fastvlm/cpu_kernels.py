@@ -15,7 +15,7 @@ Feature maps are `(batch, channels, height, width)` tensors, channels-last in me
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -45,7 +45,14 @@ _SCORES_AT_ONCE = 6 * 2**20  # 12 MiB in bfloat16, which stay in the last cache 
 _CAUSAL_QUERIES_AT_ONCE = 128  # the fewer, the less is computed above the diagonal
 
 _OFF = ("0", "false", "no", "off")
-_enabled = ContextVar("cpu_kernels", default=os.environ.get("FASTVLM_CPU_KERNELS", "1").strip().lower() not in _OFF)
+
+
+def _allowed_by(environment: Mapping[str, str]) -> bool:
+    return environment.get("FASTVLM_CPU_KERNELS", "1").strip().lower() not in _OFF
+
+
+_AT_FIRST = _allowed_by(os.environ)
+_enabled = ContextVar("cpu_kernels", default=_AT_FIRST)
 
 
 @contextmanager
