@@ -4,13 +4,13 @@
 
     python examples/finetune_lora.py --model apple/FastVLM-0.5B --dataset my_folder/train.jsonl --output_dir adapter
     python examples/finetune_lora.py --model apple/FastVLM-0.5B --dataset HuggingFaceH4/llava-instruct-mix-vsft \\
-        --images_column images --output_dir adapter --load_in_4bit --bf16 --gradient_checkpointing
+        --output_dir adapter --load_in_4bit --bf16 --gradient_checkpointing
 
-A data set has a column with messages and one with an image or a list of images; a JSONL file names images relative to
-itself. All of transformers' `TrainingArguments` are options, too. `--resume` goes on where a killed run stopped.
+A data set is a file, a folder or a Hub id, in one of the layouts of docs/fine-tuning.md, which is recognised. All of
+transformers' `TrainingArguments` are options, too. `--resume` goes on where a killed run stopped.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -20,12 +20,12 @@ from transformers_fastvlm.extras import require
 from transformers_fastvlm.inference import load_model
 from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
 from transformers_fastvlm.training import (
+    DataArguments,
     FastVLMDataCollator,
-    RowFormat,
     explained_out_of_memory,
-    load_chat_dataset,
     lora_target_modules,
     prepare_dataset,
+    recognised_layout,
     train,
     write_adapter_card,
 )
@@ -34,17 +34,9 @@ from transformers_fastvlm.training import (
 @dataclass
 class ScriptArguments:
     model: str = field(metadata={"help": "folder or Hub id of a FastVLM checkpoint"})
-    dataset: str = field(metadata={"help": "Hub id, folder or JSONL file"})
-    split: str = field(default="train", metadata={"help": "what to train on"})
     eval_dataset: str | None = field(default=None, metadata={"help": "by default a part of the data set"})
     eval_split: str = field(default="train", metadata={"help": "of --eval_dataset"})
     eval_fraction: float = field(default=0.05, metadata={"help": "kept for evaluation without --eval_dataset"})
-    messages_column: str = "messages"
-    images_column: str = "images"
-    max_length: int | None = field(default=None, metadata={"help": "longest example in tokens, images included"})
-    too_long: str = field(default="shorten", metadata={"help": "shorten or drop"})
-    faulty_rows: str = field(default="stop", metadata={"help": "stop at rows that cannot be trained on, or skip them"})
-    streaming: bool = field(default=False, metadata={"help": "read while training; needs --max_steps"})
     resolution: int | None = field(default=None, metadata={"help": "side of the images; default the checkpoint's"})
     load_in_4bit: bool = field(default=False, metadata={"help": "QLoRA: the decoder's weights in NF4"})
     rank: int = field(default=16, metadata={"help": "of the adapter"})
@@ -90,20 +82,21 @@ def load_trainable(script: ScriptArguments, training: TrainingArguments):
     return model
 
 
-def load_data(script: ScriptArguments, processor, row_format: RowFormat):
-    sets = {"train": load_chat_dataset(script.dataset, script.split, script.streaming, script.images_column)}
+def load_data(script: ScriptArguments, data: DataArguments, processor):
+    sets = {"train": data.load()}
     if script.eval_dataset is not None:
-        sets["eval"] = load_chat_dataset(script.eval_dataset, script.eval_split, images_column=script.images_column)
-    elif not script.streaming:
+        sets["eval"] = replace(data, dataset=script.eval_dataset, split=script.eval_split, streaming=False).load()
+    elif not data.streaming:
         parts = sets["train"].train_test_split(script.eval_fraction, seed=0)
         sets = {"train": parts["train"], "eval": parts["test"]}
     reports = {}
     for name, dataset in sets.items():
-        sets[name], report = prepare_dataset(dataset, processor, row_format, script.faulty_rows)
+        print(f"{name}: {recognised_layout(dataset, data.row_format)}")
+        sets[name], report = prepare_dataset(dataset, processor, data.row_format, data.faulty_rows)
         reports[name] = report
-        if name == "eval" or not script.streaming:
+        if name == "eval" or not data.streaming:
             print(f"{name}: {report}")
-    if script.streaming:
+    if data.streaming:
         sets["train"] = sets["train"].shuffle(seed=0, buffer_size=1000)
     return sets["train"], sets.get("eval"), reports["train"]
 
@@ -122,23 +115,23 @@ def draw_losses(history: list[dict], path: Path) -> None:
 
 
 def main() -> None:
-    script, training = HfArgumentParser((ScriptArguments, LoraTrainingArguments)).parse_args_into_dataclasses()
+    parser = HfArgumentParser((ScriptArguments, DataArguments, LoraTrainingArguments))
+    script, data, training = parser.parse_args_into_dataclasses()
     require(["accelerate", "datasets", "matplotlib", "peft"], "train")
     set_seed(training.seed)
     size = {} if script.resolution is None else {"size": script.resolution}
     processor = AutoProcessor.from_pretrained(script.model, **size)
-    row_format = RowFormat(script.messages_column, script.images_column, script.max_length, script.too_long)
-    train_set, eval_set, report = load_data(script, processor, row_format)
+    train_set, eval_set, report = load_data(script, data, processor)
     if eval_set is None:
         training.eval_strategy = "no"
     model = load_trainable(script, training)
-    collator = FastVLMDataCollator(processor, row_format)
+    collator = FastVLMDataCollator(processor, data.row_format)
     trainer = Trainer(model, training, collator, train_dataset=train_set, eval_dataset=eval_set)
     resolution = processor.image_processor.get_resolution()
     bits = 4 if script.load_in_4bit else 32
     with explained_out_of_memory(training.train_batch_size, resolution, training.gradient_checkpointing, bits):
         train(trainer, script.resume)
-        if script.streaming:  # the rows of a stream are checked as they are read
+        if data.streaming:  # the rows of a stream are checked as they are read
             print(f"train, as process {training.process_index} read it: {report}")
         metrics = trainer.evaluate() if eval_set is not None else {}
     trainer.save_model()
@@ -149,7 +142,7 @@ def main() -> None:
         draw_losses(trainer.state.log_history, folder / "loss.png")
         settings = {"rank": script.rank, "alpha": script.alpha, "learning rate": training.learning_rate}
         settings |= {"steps": trainer.state.global_step, "4-bit weights": script.load_in_4bit}
-        write_adapter_card(folder, script.model, script.dataset, settings, metrics)
+        write_adapter_card(folder, script.model, data.dataset, settings, metrics)
         print(f"The adapter is in {folder}, its losses in {folder / 'loss.png'}.")
 
 

@@ -25,32 +25,33 @@ from transformers_fastvlm.inference import load_model
 from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
 from transformers_fastvlm.training import (
     STAGES,
+    DataArguments,
     FastVLMDataCollator,
-    RowFormat,
     TrainingStage,
     build_vlm,
     explained_out_of_memory,
-    load_chat_dataset,
     parameter_groups,
     prepare_dataset,
+    recognised_layout,
     train,
     train_only,
 )
 
 
 @dataclass
+class StageDataArguments(DataArguments):
+    """With the defaults that large data sets from the web want."""
+
+    max_length: int | None = field(default=8192, metadata={"help": "longest example in tokens, images included"})
+    faulty_rows: str = field(default="skip", metadata={"help": "stop at rows that cannot be trained on, or skip them"})
+
+
+@dataclass
 class ScriptArguments:
     stage: str = field(metadata={"help": f"one of {', '.join(STAGES)}"})
-    dataset: str = field(metadata={"help": "Hub id, folder or JSONL file"})
     model: str | None = field(default=None, metadata={"help": "the FastVLM of the stage before"})
     encoder: str | None = field(default=None, metadata={"help": "instead of --model: anything with a FastViTHD"})
     decoder: str | None = field(default=None, metadata={"help": "instead of --model: a causal language model"})
-    split: str = "train"
-    messages_column: str = "messages"
-    images_column: str = "images"
-    max_length: int | None = field(default=8192, metadata={"help": "longest example in tokens, images included"})
-    faulty_rows: str = field(default="skip", metadata={"help": "stop at rows that cannot be trained on, or skip them"})
-    streaming: bool = field(default=False, metadata={"help": "read while training; needs --max_steps"})
     resolution: int | None = field(default=None, metadata={"help": "side of the images; default the stage's"})
     batch_size: int | None = field(default=None, metadata={"help": "of all processes; default the stage's"})
     encoder_learning_rate: float | None = None
@@ -86,7 +87,8 @@ def apply_stage(stage: TrainingStage, script: ScriptArguments, training: Trainin
 
 
 def main() -> None:
-    script, training = HfArgumentParser((ScriptArguments, TrainingArguments)).parse_args_into_dataclasses()
+    parser = HfArgumentParser((ScriptArguments, StageDataArguments, TrainingArguments))
+    script, data, training = parser.parse_args_into_dataclasses()
     require(["accelerate", "datasets"], "train")
     set_seed(training.seed)
     stage = STAGES[script.stage]
@@ -100,10 +102,10 @@ def main() -> None:
         processor = AutoProcessor.from_pretrained(script.model, size=resolution)
     train_only(model, stage.trains)
 
-    row_format = RowFormat(script.messages_column, script.images_column, script.max_length)
-    dataset = load_chat_dataset(script.dataset, script.split, script.streaming, script.images_column)
-    dataset, report = prepare_dataset(dataset, processor, row_format, script.faulty_rows)
-    if script.streaming:
+    dataset = data.load()
+    print(recognised_layout(dataset, data.row_format))
+    dataset, report = prepare_dataset(dataset, processor, data.row_format, data.faulty_rows)
+    if data.streaming:
         dataset = dataset.shuffle(seed=training.seed, buffer_size=1000)
     print(f"{report}; stage {script.stage} trains {', '.join(stage.trains)} at {resolution}x{resolution}")
 
@@ -111,7 +113,7 @@ def main() -> None:
     rates = {part: rate for part, rate in rates.items() if rate is not None}
     groups = parameter_groups(model, training.learning_rate, training.weight_decay, **rates)
     optimizer = torch.optim.AdamW, {"params": groups, "lr": training.learning_rate}
-    collator = FastVLMDataCollator(processor, row_format)
+    collator = FastVLMDataCollator(processor, data.row_format)
     trainer = Trainer(model, training, collator, train_dataset=dataset, optimizer_cls_and_kwargs=optimizer)
     with explained_out_of_memory(training.train_batch_size, resolution, training.gradient_checkpointing, 32):
         train(trainer, script.resume)

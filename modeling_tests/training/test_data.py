@@ -87,15 +87,15 @@ def test_long_rows_are_shortened_or_dropped(processor):
 def test_missing_columns_are_named_with_those_there(streaming, processor):
     dataset = as_dataset([good_row()]).rename_column("messages", "dialogue")
     dataset = dataset.to_iterable_dataset() if streaming else dataset
-    with pytest.raises(KeyError, match="no column 'messages'; it has 'dialogue', 'images'"):
-        prepare_dataset(dataset, processor)
+    with pytest.raises(KeyError, match="no column 'talk'; it has 'dialogue', 'images'"):
+        prepare_dataset(dataset, processor, RowFormat("talk"))
     prepare_dataset(dataset, processor, RowFormat("dialogue"))
 
 
 def test_text_alone(processor):
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     dataset = datasets.Dataset.from_list([{"messages": messages, "source": "x"}])
-    kept, _ = prepare_dataset(dataset, processor, RowFormat(images_column=None))
+    kept, _ = prepare_dataset(dataset, processor, RowFormat())
     assert kept.column_names == ["messages"]
 
 
@@ -121,13 +121,22 @@ def test_sources(kind, streaming, tmp_path, processor):
     assert batch["pixel_values"].shape == (1, 3, 128, 128)
 
 
-def test_a_jsonl_file_names_images_relative_to_itself_in_the_column_given(tmp_path):
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_a_file_names_images_relative_to_itself_or_to_a_folder(kind, tmp_path, processor):
     (tmp_path / "a.png").write_bytes(png(picture()))
-    row = {"messages": in_parts("What is it?", "A cat."), "photo": "a.png", "license": "a.png"}
-    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
-    (loaded,) = load_chat_dataset(tmp_path / "train.jsonl", images_column="photo")
-    assert loaded["photo"] == str(tmp_path / "a.png")
-    assert loaded["license"] == "a.png"
+    row = {"question": "What is it?", "answer": "A cat.", "photo": "a.png"}
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    row_format = RowFormat(images_column="photo")
+    lines = {"jsonl": json.dumps(row), "json": json.dumps([row]), "csv": "question,answer,photo\nWhat?,A cat.,a.png\n"}
+    for place in (tmp_path, folder):
+        (place / f"train.{kind}").write_text(lines[kind])
+    prepare_dataset(load_chat_dataset(tmp_path / f"train.{kind}"), processor, row_format)
+    with pytest.raises(RowError, match="no image file"):
+        prepare_dataset(load_chat_dataset(folder / f"train.{kind}"), processor, row_format)
+    prepare_dataset(load_chat_dataset(folder / f"train.{kind}", image_root=tmp_path), processor, row_format)
+    with pytest.raises(FileNotFoundError, match="no folder .*nowhere of images"):
+        load_chat_dataset(folder / f"train.{kind}", image_root=tmp_path / "nowhere")
 
 
 def test_a_source_that_is_not_there(tmp_path):

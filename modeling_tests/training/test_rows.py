@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from chat_rows import make_processor, picture, png, turns
-from transformers_fastvlm.training.rows import NO_LOSS, RowError, RowFormat, encode_row, read_images, read_messages
+from transformers_fastvlm.training import RowError, RowFormat
+from transformers_fastvlm.training.rows import NO_LOSS, encode_row, read_conversation
 
 FORMAT = RowFormat()
 
@@ -58,16 +59,9 @@ def test_images_are_read_from_what_data_sets_hold(kind, processor, tmp_path):
         "stored path": [{"bytes": None, "path": path}],
         "single": image,
     }[kind]
-    (read,) = read_images({"images": value}, FORMAT)
+    row = {"messages": turns("What?", "That."), "images": value}
+    _, (read,) = read_conversation(row, FORMAT, "<image>")
     assert np.array_equal(np.asarray(read), np.asarray(image))
-
-
-def test_llavas_conversations_are_read():
-    row = {"talk": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "That."}]}
-    assert read_messages(row, RowFormat(messages_column="talk")) == [
-        {"role": "user", "content": "<image>\nWhat?"},
-        {"role": "assistant", "content": "That."},
-    ]
 
 
 def test_rows_without_images_are_text(processor):

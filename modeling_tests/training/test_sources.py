@@ -109,7 +109,7 @@ def as_dataset(count: int, faulty: int):
 def test_rows_of_a_saved_data_set_are_counted_before_they_are_shuffled(streaming, tmp_path, processor):
     as_dataset(20, faulty=5).save_to_disk(tmp_path / "saved")
     dataset = load_chat_dataset(tmp_path / "saved", streaming=streaming).shuffle(seed=1)
-    _, report = kept = prepare_dataset(dataset, processor, RowFormat(images_column=None), faulty_rows="skip")
+    _, report = kept = prepare_dataset(dataset, processor, RowFormat(), faulty_rows="skip")
     assert len(list(kept[0])) == 19
     assert report.left_out == {"assistant": [5]}
 
@@ -117,9 +117,7 @@ def test_rows_of_a_saved_data_set_are_counted_before_they_are_shuffled(streaming
 def test_so_they_are_when_saved_and_loaded_again(tmp_path, processor):
     as_dataset(9, faulty=5).save_to_disk(tmp_path / "saved")
     load_chat_dataset(tmp_path / "saved").select(range(4, 9)).save_to_disk(tmp_path / "again")
-    _, report = prepare_dataset(
-        load_chat_dataset(tmp_path / "again"), processor, RowFormat(images_column=None), faulty_rows="skip"
-    )
+    _, report = prepare_dataset(load_chat_dataset(tmp_path / "again"), processor, RowFormat(), faulty_rows="skip")
     assert report.left_out == {"assistant": [5]}
 
 
@@ -136,7 +134,7 @@ def test_rows_of_a_stream_of_files_name_the_file(tmp_path, processor):
     for name in "ab":
         as_dataset(6, faulty=3 if name == "b" else 0).to_parquet(tmp_path / f"train-{name}.parquet")
     dataset = load_chat_dataset(tmp_path, streaming=True)
-    kept, report = prepare_dataset(dataset, processor, RowFormat(images_column=None), faulty_rows="skip")
+    kept, report = prepare_dataset(dataset, processor, RowFormat(), faulty_rows="skip")
     assert len(list(kept)) == 10
     assert report.left_out == {"assistant": ["0 of file 1", "3 of file 2"]}
 
@@ -146,9 +144,7 @@ def test_rows_of_a_stream_of_files_name_the_file(tmp_path, processor):
 def test_processes_that_share_a_stream_read_every_row_once(workers, processes, tmp_path, processor):
     for name in "abcd":
         as_dataset(3, faulty=2).to_parquet(tmp_path / f"train-{name}.parquet")
-    kept, _ = prepare_dataset(
-        load_chat_dataset(tmp_path, streaming=True), processor, RowFormat(images_column=None), faulty_rows="skip"
-    )
+    kept, _ = prepare_dataset(load_chat_dataset(tmp_path, streaming=True), processor, RowFormat(), faulty_rows="skip")
     shares = [split_dataset_by_node(kept, rank, processes) if processes > 1 else kept for rank in range(processes)]
     # Forked from a process without threads, as Python 3.14 does; this one has some.
     context = multiprocessing.get_context("forkserver") if workers else None

@@ -6,21 +6,23 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..processing_fastvlm import FastVLMProcessor
+from .layouts import KNOWN_COLUMNS, Reason, RowError, find_columns, taken_apart
 from .processes import process_state
-from .rows import Reason, RowError, RowFormat, read_row
+from .row_images import ROOT_COLUMN
+from .rows import RowFormat, read_row
 from .sources import (
     FAULT_COLUMN,
     LINE_COLUMN,
     UNITS,
+    JsonArray,
     JsonLines,
-    absolute_paths,
     is_json_array,
+    is_read_row_by_row,
     numbered,
     place_column,
 )
@@ -82,58 +84,82 @@ class RowReport:
 
 
 def load_chat_dataset(
-    source: str | Path, split: str = "train", streaming: bool = False, images_column: str | None = "images", **kwargs
+    source: str | Path,
+    split: str = "train",
+    streaming: bool = False,
+    image_root: str | Path | None = None,
+    **kwargs,
 ) -> Dataset | IterableDataset:
     """
-    A data set from the Hub or from files, whose rows keep their place in the source in a column, `source_line` or
-    `source_row`.
+    A data set from files or the Hub. Its rows keep their place in the source in a column, `source_line` or
+    `source_row`, and the folder that their images are in, in `source_root`.
 
     Args:
-        source: a Hub id; a folder that `datasets` knows how to read, or that `save_to_disk` wrote; or a file with a
-            JSON object per line, or one JSON array of them, whose images are paths relative to its folder. Lines are
-            read one by one: those without an object are faulty rows, and no two need have the same types.
+        source: a file: JSON objects, one per line or in one array; CSV, TSV, Parquet; shards of WebDataset (`.tar`).
+            A folder of such files, of images with their metadata, or that `save_to_disk` wrote. Or a Hub id. JSON is
+            read object by object: what is none is a faulty row, and no two need have the same types.
         split: which part.
         streaming: read while training, for data larger than the disk.
-        images_column: where a JSON file has its images.
+        image_root: folder that images' paths are relative to; by default the file's, or the folder itself.
         **kwargs: further arguments of `datasets.load_dataset`, such as `name` or `revision`.
 
     Raises:
-        FileNotFoundError: if `source` looks like a path and is not there.
-        ValueError: if a file is empty, or `kwargs` are given that mean nothing for it.
+        FileNotFoundError: if `source` looks like a path and is not there, or is neither a folder nor a data set of the
+            Hub.
+        ValueError: if a file is empty or no such file, or `kwargs` are given that mean nothing for it.
     """
-    from datasets import DatasetDict, load_dataset, load_from_disk
+    from datasets import DatasetDict, load_from_disk
+    from datasets.exceptions import DatasetNotFoundError
 
-    path = Path(source)
-    if path.suffix in (".jsonl", ".json"):
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no file {path}.")
-        if not is_json_array(path):
-            return _load_lines(JsonLines(path.resolve(), images_column), streaming, kwargs)
-        rows = load_dataset("json", data_files={split: str(path)}, split=split, streaming=streaming, **kwargs)
-        if images_column:
-            rows = rows.map(partial(_with_absolute_paths, folder=path.parent.resolve(), column=images_column))
-        return numbered(rows)
-    if path.is_absolute() and not path.exists():
-        raise FileNotFoundError(f"There is no folder {path}.")
+    path = Path(source).expanduser()
+    if not path.exists() and (path.is_absolute() or path.suffix in _FILES or str(source).startswith((".", "~"))):
+        raise FileNotFoundError(f"There is no {'file' if path.suffix in _FILES else 'folder'} {path}.")
+    if image_root is not None and not Path(image_root).is_dir():
+        raise FileNotFoundError(f"There is no folder {image_root} of images.")
+    root = str(Path(image_root or (path if path.is_dir() else path.parent)).resolve())
+    if path.is_file():
+        return _load_file(path, split, streaming, root, kwargs)
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         stored = load_from_disk(path)
         if isinstance(stored, DatasetDict) and split not in stored:
             raise ValueError(f"{path} has no split {split!r}; it has {', '.join(stored)}.")
-        dataset: Dataset = numbered(stored[split] if isinstance(stored, DatasetDict) else stored)
+        dataset: Dataset = numbered(stored[split] if isinstance(stored, DatasetDict) else stored, root)
         return dataset.to_iterable_dataset() if streaming else dataset
-    return numbered(load_dataset(str(source), split=split, streaming=streaming, **kwargs))
+    if path.is_dir():
+        shards = sorted(map(str, path.glob("*.tar")))
+        files = {"data_files": {split: shards}} if shards else {}
+        return _load("webdataset" if shards else str(path), split, streaming, root, {**kwargs, **files})
+    try:  # paths in it lead nowhere but to what `datasets` has stored
+        return _load(str(source), split, streaming, str(Path(image_root).resolve()) if image_root else "", kwargs)
+    except DatasetNotFoundError as error:
+        raise FileNotFoundError(f"There is no file or folder {source}, nor such a data set on the Hub.") from error
 
 
-def _load_lines(lines: JsonLines, streaming: bool, kwargs: dict[str, Any]) -> Dataset | IterableDataset:
+# Builders of `datasets` by the endings of files.
+_FILES = {".jsonl": "", ".json": "", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".arrow": "arrow",
+          ".tar": "webdataset"}  # fmt: skip
+
+
+def _load_file(path: Path, split: str, streaming: bool, root: str, kwargs: dict[str, Any]):
+    if path.suffix not in _FILES:
+        raise ValueError(f"{path} is none of the files that rows are read from: {', '.join(_FILES)}.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} has no rows.")
+    if builder := _FILES[path.suffix]:
+        options = {"sep": "\t"} if path.suffix == ".tsv" else {}
+        return _load(builder, split, streaming, root, {**options, **kwargs, "data_files": {split: str(path)}})
     if kwargs:
-        raise ValueError(f"{', '.join(kwargs)} cannot be given for a file of JSON lines.")
-    if next(lines.rows(), None) is None:
-        raise ValueError(f"{lines.path} has no rows.")
-    return lines.stream() if streaming else lines.dataset()
+        raise ValueError(f"{', '.join(kwargs)} cannot be given for a file of JSON.")
+    rows = JsonArray(path.resolve(), root) if is_json_array(path) else JsonLines(path.resolve(), root)
+    if next(rows.rows(), None) is None:
+        raise ValueError(f"{path} has no rows.")
+    return rows.stream() if streaming else rows.dataset()
 
 
-def _with_absolute_paths(row: dict[str, Any], folder: Path, column: str) -> dict[str, Any]:
-    return {column: absolute_paths(row[column], folder)} if column in row else {}
+def _load(name: str, split: str, streaming: bool, root: str, kwargs: dict[str, Any]):
+    from datasets import load_dataset
+
+    return numbered(load_dataset(name, split=split, streaming=streaming, **kwargs), root)
 
 
 def prepare_dataset(
@@ -176,7 +202,7 @@ def prepare_dataset(
 
 
 def _needed_columns(dataset, row_format: RowFormat):
-    """The data set with the format's columns and the rows' places alone, images as stored."""
+    """The data set with the columns that a layout may be in and the rows' places alone, images as stored."""
     import datasets
 
     wanted = [name for name in (row_format.messages_column, row_format.images_column) if name]
@@ -184,23 +210,26 @@ def _needed_columns(dataset, row_format: RowFormat):
     if missing := [name for name in wanted if name not in names]:
         raise MissingColumnError(
             f"The data set has no column {' and no column '.join(map(repr, missing))}; it has "
-            f"{', '.join(repr(name) for name in names if name not in UNITS)}. Name the right ones in "
-            "`messages_column` and `images_column`; `images_column=None` trains on text alone."
+            f"{', '.join(repr(name) for name in names if name not in _ABOUT_ROWS)}. Name the right ones in "
+            "`messages_column` and `images_column`, or none, to have them recognised."
         )
-    if LINE_COLUMN in names:
+    if LINE_COLUMN in names or not dataset.features or is_read_row_by_row(dataset):
         return dataset
-    place = place_column(names)
-    dataset = dataset.select_columns([*wanted, place] if place else wanted)
-    if dataset.features and row_format.images_column:
-        # Decoded in the collator's process, where a damaged one can be told from a programming error.
-        undecoded = datasets.Image(decode=False)
-        feature = dataset.features[row_format.images_column]
+    known = {*wanted, *KNOWN_COLUMNS, *_ABOUT_ROWS}
+    dataset = dataset.select_columns([name for name in dataset.features if name in known] or list(dataset.features))
+    # Decoded in the collator's process, where a damaged one can be told from a programming error.
+    undecoded = datasets.Image(decode=False)
+    for name, feature in list(dataset.features.items()):
         if isinstance(feature, datasets.Image):
-            dataset = dataset.cast_column(row_format.images_column, undecoded)
+            dataset = dataset.cast_column(name, undecoded)
         elif isinstance(getattr(feature, "feature", None), datasets.Image):
-            dataset = dataset.cast_column(row_format.images_column, datasets.List(undecoded))
+            dataset = dataset.cast_column(name, datasets.List(undecoded))
     # Processes that share a stream would each count what they read themselves.
-    return numbered(dataset) if isinstance(dataset, datasets.IterableDataset) and place is None else dataset
+    is_stream = isinstance(dataset, datasets.IterableDataset)
+    return numbered(dataset) if is_stream and place_column(list(dataset.features)) is None else dataset
+
+
+_ABOUT_ROWS = (*UNITS, ROOT_COLUMN, FAULT_COLUMN)
 
 
 def _column_names(dataset, wanted: list[str]) -> list[str]:
@@ -208,7 +237,7 @@ def _column_names(dataset, wanted: list[str]) -> list[str]:
 
     If no row can be read, the wanted ones are taken for granted.
     """
-    if dataset.features and LINE_COLUMN not in dataset.features:
+    if dataset.features and not is_read_row_by_row(dataset):
         return list(dataset.features)
     names: dict[str, None] = {}
     for row in islice(dataset, _ROWS_SEARCHED):
@@ -217,6 +246,22 @@ def _column_names(dataset, wanted: list[str]) -> list[str]:
             if names.keys() >= set(wanted):
                 break
     return list(names or [*wanted, LINE_COLUMN])
+
+
+def recognised_layout(dataset: Dataset | IterableDataset, row_format: RowFormat | None = None) -> str:
+    """In words, which layout its rows have, by the first that has one: what is said before a training."""
+    row_format = row_format or RowFormat()
+    problem: Exception | None = None
+    for row in islice(_needed_columns(dataset, row_format), _ROWS_SEARCHED):
+        try:
+            columns = find_columns(
+                taken_apart(row), row_format.layout, row_format.messages_column, row_format.images_column
+            )
+        except RowError as error:
+            problem = problem or error
+        else:
+            return str(columns)
+    return f"no known layout: {problem or 'there are no rows'}"
 
 
 class _RowCheck:

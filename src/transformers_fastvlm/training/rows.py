@@ -2,35 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """One row of a chat data set, to the tokens, labels and pixels that the model trains on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import PIL.Image
 import torch
 
-from ..image_reading import read_image, to_rgb
 from ..processing_fastvlm import FastVLMProcessor
+from .layouts import LAYOUTS, Message, RowError, find_columns, taken_apart, to_messages
+from .row_images import ROOT_COLUMN, ImageAccess, put_in_place, read_row_image, values_in
 from .sources import FAULT_COLUMN
 
 NO_LOSS = -100
-Reason = Literal["json", "image", "messages", "assistant", "placeholders", "length"]
-_LLAVA_ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
-
-
-class RowError(ValueError):
-    """A row that cannot be trained on.
-
-    Args:
-        message: what is wrong, in the terms of the data set.
-        reason: the kind of fault, by which rows are counted.
-    """
-
-    def __init__(self, message: str, reason: Reason):
-        super().__init__(message)
-        self.reason = reason
-
-    def __reduce__(self):
-        return type(self), (str(self), self.reason)  # it crosses from one process to another
 
 
 @dataclass(frozen=True)
@@ -38,21 +22,28 @@ class RowFormat:
     """How the rows of a data set become training examples.
 
     Args:
-        messages_column: the column with the conversation: a list of `{"role", "content"}`, where content is text, with
-            an `<image>` where an image belongs, or a list of parts; or of LLaVA's `{"from", "value"}`.
-        images_column: the column with the image or the list of images: PIL images, paths, URLs or what `datasets`
-            stores; `None` for text alone. Rows may have none.
+        messages_column: the column with the turns; `None` is one of the usual names.
+        images_column: the column with the image or the list of images: PIL images, paths, addresses or what `datasets`
+            stores; `None` is one of the usual names. Rows may have none.
+        layout: of `LAYOUTS`; `None` recognises every row's by its columns.
+        question: asked about images that only have a caption.
+        access: which images may be read that are not in the data set, nor under its folder.
         max_length: longest example in tokens, visual tokens included; `None` for no limit.
         too_long: what becomes of a longer one: `"shorten"` cuts off its end, if that takes neither an image nor the
             whole answer from it, `"drop"` counts it as a faulty row.
     """
 
-    messages_column: str = "messages"
-    images_column: str | None = "images"
+    messages_column: str | None = None
+    images_column: str | None = None
+    layout: str | None = None
+    question: str = "Describe the image."
+    access: ImageAccess = field(default_factory=ImageAccess)
     max_length: int | None = None
     too_long: Literal["shorten", "drop"] = "shorten"
 
     def __post_init__(self):
+        if self.layout is not None and self.layout not in LAYOUTS:
+            raise ValueError(f"Unknown layout {self.layout!r}; known are {', '.join(LAYOUTS)}.")
         if self.too_long not in ("shorten", "drop"):
             raise ValueError(f"`too_long` is 'shorten' or 'drop', not {self.too_long!r}.")
         if self.max_length is not None and self.max_length < 1:
@@ -74,55 +65,28 @@ class EncodedText:
     shortened: bool = False
 
 
-def read_messages(row: dict[str, Any], row_format: RowFormat) -> list[dict[str, Any]]:
+def read_conversation(
+    row: Mapping[str, Any], row_format: RowFormat, image_token: str
+) -> tuple[list[Message], list[PIL.Image.Image]]:
     """
-    The conversation of a row, as `apply_chat_template` takes it.
+    The conversation of a row as `apply_chat_template` takes it, and its images, decoded, upright and in RGB, in the
+    order of their places.
 
     Raises:
-        RowError: if it is not one of the known kinds, or has no assistant turn.
+        RowError: if it has none of the known layouts, no assistant turn, or an image that is missing, unreadable or
+            may not be read.
     """
     if fault := row.get(FAULT_COLUMN):
         raise RowError(fault, "json")
-    value = row.get(row_format.messages_column)
-    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(turn, dict) for turn in value):
-        raise RowError(f"`{row_format.messages_column}` is not a list of messages but {_describe(value)}.", "messages")
-    messages = []
-    for turn in value:
-        if "from" in turn and "role" not in turn:
-            role, content = _LLAVA_ROLES.get(turn["from"], turn["from"]), turn.get("value")
-        else:
-            role, content = turn.get("role"), turn.get("content")
-        if role not in ("system", "user", "assistant"):
-            raise RowError(f"Unknown role {role!r}; known are system, user and assistant.", "messages")
-        if not isinstance(content, (str, list, tuple)):
-            raise RowError(f"The content of a {role} message is {_describe(content)}, not text or parts.", "messages")
-        messages.append({"role": role, "content": content})
+    root = row.get(ROOT_COLUMN)
+    row = taken_apart(row)
+    columns = find_columns(row, row_format.layout, row_format.messages_column, row_format.images_column)
+    messages = to_messages(row, columns, row_format.question)
     if all(message["role"] != "assistant" for message in messages):
         raise RowError("There is no assistant turn, so there is nothing to learn.", "assistant")
-    return messages
-
-
-def read_images(row: dict[str, Any], row_format: RowFormat) -> list[PIL.Image.Image]:
-    """
-    The images of a row, decoded, upright and in RGB.
-
-    Raises:
-        RowError: if one is missing or unreadable.
-    """
-    value = row.get(row_format.images_column) if row_format.images_column else None
-    values = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
-    return [_read_image(each, index) for index, each in enumerate(values)]
-
-
-def _read_image(value: Any, index: int) -> PIL.Image.Image:
-    if isinstance(value, dict):  # as `datasets` stores images
-        value = value.get("bytes") or value.get("path")
-    if value is None:
-        raise RowError(f"Image {index} is missing: there is neither a path nor a content.", "image")
-    try:
-        return to_rgb(value if isinstance(value, PIL.Image.Image) else read_image(value))
-    except Exception as error:  # requests, decoders and pixels fail in many ways
-        raise RowError(f"Image {index}: {error}", "image") from error
+    values = values_in(row.get(columns.images)) if columns.images else []
+    messages, values = put_in_place(messages, values, image_token)
+    return messages, [read_row_image(each, index, root, row_format.access) for index, each in enumerate(values)]
 
 
 def encode_text(
@@ -191,8 +155,7 @@ def read_row(
     Raises:
         RowError: if the row cannot be trained on.
     """
-    messages = read_messages(row, row_format)
-    images = read_images(row, row_format)
+    messages, images = read_conversation(row, row_format, processor.image_token)
     sizes = [(image.height, image.width) for image in images]
     tokens_per_image = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
     return encode_text(processor, messages, tokens_per_image, row_format), images
@@ -212,7 +175,3 @@ def encode_row(
     """
     text, images = read_row(processor, row, row_format)
     return text, processor.image_processor(images, return_tensors="pt")["pixel_values"] if images else None
-
-
-def _describe(value: Any) -> str:
-    return "empty" if value is None or value in ([], ()) else f"a {type(value).__name__}"

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .row_images import ROOT_COLUMN
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -19,13 +20,18 @@ LINE_COLUMN, ROW_COLUMN = "source_line", "source_row"
 UNITS = {LINE_COLUMN: "line", ROW_COLUMN: "row"}
 # In place of a line's columns, what is wrong with it.
 FAULT_COLUMN = "source_fault"
-_OFFSET = "source_offset"
+_OFFSET, _TEXT = "source_offset", "source_text"
 _ROWS_AT_ONCE = 16
 
 
 def place_column(names: list[str]) -> str | None:
     """Which of the columns says where a row comes from; `None` if there is none."""
     return next((name for name in UNITS if name in names), None)
+
+
+def is_read_row_by_row(dataset: Dataset | IterableDataset) -> bool:
+    """Whether columns are those of every single row, read when it is asked for."""
+    return not {_OFFSET, _TEXT}.isdisjoint(dataset.features or {})
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,11 @@ class JsonLines:
 
     Args:
         path: of the file.
-        images_column: whose paths are relative to the file's folder, where such files exist.
+        root: folder that its images are in.
     """
 
     path: Path
-    images_column: str | None = None
+    root: str
 
     def dataset(self) -> Dataset:
         """All lines that are not blank, by number; the file is read once, to find where they start."""
@@ -68,8 +74,7 @@ class JsonLines:
             for number, offset in zip(places[LINE_COLUMN], places[_OFFSET]):
                 file.seek(offset)
                 rows.append({**self._parsed(file.readline()), LINE_COLUMN: number})
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: [row.get(name) for row in rows] for name in names}
+        return _columns_of(rows)
 
     def _lines(self) -> Iterator[tuple[int, int, bytes]]:
         offset = 0
@@ -80,24 +85,72 @@ class JsonLines:
                 offset += len(line)
 
     def _parsed(self, line: bytes) -> dict[str, Any]:
+        return {**_object_in(line), ROOT_COLUMN: self.root}
+
+
+@dataclass(frozen=True)
+class JsonArray:
+    """
+    A file that is one JSON array of objects; they need not be alike, and what is none stays a faulty row.
+
+    Args:
+        path: of the file.
+        root: folder that its images are in.
+    """
+
+    path: Path
+    root: str
+
+    def dataset(self) -> Dataset:
+        from datasets import Dataset
+
+        texts = [json.dumps(each) for each in self._values()]
+        return Dataset.from_dict({ROW_COLUMN: range(len(texts)), _TEXT: texts}).with_transform(self)
+
+    def stream(self) -> IterableDataset:
+        from datasets import IterableDataset
+
+        return IterableDataset.from_generator(self.rows)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for index, value in enumerate(self._values()):
+            yield {**_object_of(value), ROW_COLUMN: index, ROOT_COLUMN: self.root}
+
+    def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """The columns of rows, as `Dataset.with_transform` wants them."""
+        return _columns_of(
+            {**_object_of(json.loads(text)), ROW_COLUMN: index, ROOT_COLUMN: self.root}
+            for index, text in zip(batch[ROW_COLUMN], batch[_TEXT])
+        )
+
+    def _values(self) -> list[Any]:
+        """
+        Raises:
+            ValueError: if the file is no JSON.
+        """
         try:
-            row = json.loads(line.decode("utf-8-sig"))
+            return json.loads(self.path.read_text(encoding="utf-8-sig"))
         except (ValueError, RecursionError) as error:
-            return {FAULT_COLUMN: f"It is no JSON: {error}"}
-        if not isinstance(row, dict):
-            return {FAULT_COLUMN: f"It is no JSON object but a {type(row).__name__}."}
-        if self.images_column in row:
-            row[self.images_column] = absolute_paths(row[self.images_column], self.path.parent)
-        return row
+            raise ValueError(f"{self.path} is no JSON: {error}") from error
 
 
-def absolute_paths(value: Any, folder: Path) -> Any:
-    """A path or list of paths relative to `folder`, absolute where such files exist; other values as they are."""
-    if isinstance(value, list):
-        return [absolute_paths(each, folder) for each in value]
-    if isinstance(value, str) and os.path.isfile(folder / value):  # of what can be no path, it says so, too
-        return str(folder / value)
-    return value
+def _object_in(line: bytes) -> dict[str, Any]:
+    try:
+        return _object_of(json.loads(line.decode("utf-8-sig")))
+    except (ValueError, RecursionError) as error:
+        return {FAULT_COLUMN: f"It is no JSON: {error}"}
+
+
+def _object_of(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    return {FAULT_COLUMN: f"It is no JSON object but a {type(value).__name__}."}
+
+
+def _columns_of(rows: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
+    rows = list(rows)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def is_json_array(path: Path) -> bool:
@@ -109,12 +162,15 @@ def is_json_array(path: Path) -> bool:
     return False
 
 
-def numbered(dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
+def numbered(dataset: Dataset | IterableDataset, root: str | None = None) -> Dataset | IterableDataset:
     """
     The same rows with their number in `source_row`, from 0; those that say where they are from stay as they are.
 
     Of a stream of several files, numbers start anew in each and name it ("3 of file 2"): processes read different ones
     and none knows how long the others are.
+
+    Args:
+        root: folder that their images are in, which each says in `source_root`; `None` leaves that out.
     """
     import numpy as np
     from datasets import Features, IterableDataset, Value
@@ -122,25 +178,30 @@ def numbered(dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
     if place_column(dataset.column_names or []):
         return dataset
     if not isinstance(dataset, IterableDataset):
-        return dataset.add_column(ROW_COLUMN, np.arange(len(dataset)))
+        dataset = dataset.add_column(ROW_COLUMN, np.arange(len(dataset)))
+        return dataset if root is None else dataset.add_column(ROOT_COLUMN, [root] * len(dataset))
     shards = dataset.num_shards
     features = dataset.features
     if features is not None:
-        features = Features({**features, ROW_COLUMN: Value("int64" if shards == 1 else "string")})
-    rows = _NumberedRows(dataset.decode(False) if features is not None else dataset)
+        more = {ROW_COLUMN: Value("int64" if shards == 1 else "string")}
+        more |= {} if root is None else {ROOT_COLUMN: Value("string")}
+        features = Features({**features, **more})
+    rows = _NumberedRows(dataset.decode(False) if features is not None else dataset, root)
     return IterableDataset.from_generator(rows, features, gen_kwargs={"shards": list(range(shards))})
 
 
 @dataclass(frozen=True)
 class _NumberedRows:
     dataset: IterableDataset
+    root: str | None
 
     def __call__(self, shards: list[int]) -> Iterator[dict[str, Any]]:
         count = self.dataset.num_shards
+        more = {} if self.root is None else {ROOT_COLUMN: self.root}
         for shard in shards:
             part = self.dataset.shard(count, shard) if count > 1 else self.dataset
             # Not `iter(part)`, which in a data loader's worker would take that worker's share of the share.
             batches = part.iter(_ROWS_AT_ONCE)
             rows = (dict(zip(batch, values)) for batch in batches for values in zip(*batch.values()))
             for index, row in enumerate(rows):
-                yield {**row, ROW_COLUMN: index if count == 1 else f"{index} of file {shard + 1}"}
+                yield {**row, ROW_COLUMN: index if count == 1 else f"{index} of file {shard + 1}", **more}
