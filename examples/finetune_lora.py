@@ -22,6 +22,7 @@ from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
 from transformers_fastvlm.training import (
     DataArguments,
     FastVLMDataCollator,
+    RowFormat,
     explained_out_of_memory,
     lora_target_modules,
     prepare_dataset,
@@ -82,7 +83,7 @@ def load_trainable(script: ScriptArguments, training: TrainingArguments):
     return model
 
 
-def load_data(script: ScriptArguments, data: DataArguments, processor):
+def load_data(script: ScriptArguments, data: DataArguments, processor, row_format: RowFormat):
     sets = {"train": data.load()}
     if script.eval_dataset is not None:
         sets["eval"] = replace(data, dataset=script.eval_dataset, split=script.eval_split, streaming=False).load()
@@ -91,8 +92,8 @@ def load_data(script: ScriptArguments, data: DataArguments, processor):
         sets = {"train": parts["train"], "eval": parts["test"]}
     reports = {}
     for name, dataset in sets.items():
-        print(f"{name}: {recognised_layout(dataset, data.row_format)}")
-        sets[name], report = prepare_dataset(dataset, processor, data.row_format, data.faulty_rows)
+        print(f"{name}: {recognised_layout(dataset, row_format)}")
+        sets[name], report = prepare_dataset(dataset, processor, row_format, data.faulty_rows)
         reports[name] = report
         if name == "eval" or not data.streaming:
             print(f"{name}: {report}")
@@ -118,14 +119,15 @@ def main() -> None:
     parser = HfArgumentParser((ScriptArguments, DataArguments, LoraTrainingArguments))
     script, data, training = parser.parse_args_into_dataclasses()
     require(["accelerate", "datasets", "matplotlib", "peft"], "train")
+    row_format = data.row_format  # options that cannot be are told first
     set_seed(training.seed)
     size = {} if script.resolution is None else {"size": script.resolution}
     processor = AutoProcessor.from_pretrained(script.model, **size)
-    train_set, eval_set, report = load_data(script, data, processor)
+    train_set, eval_set, report = load_data(script, data, processor, row_format)
     if eval_set is None:
         training.eval_strategy = "no"
     model = load_trainable(script, training)
-    collator = FastVLMDataCollator(processor, data.row_format)
+    collator = FastVLMDataCollator(processor, row_format)
     trainer = Trainer(model, training, collator, train_dataset=train_set, eval_dataset=eval_set)
     resolution = processor.image_processor.get_resolution()
     bits = 4 if script.load_in_4bit else 32

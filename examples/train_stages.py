@@ -89,6 +89,7 @@ def apply_stage(stage: TrainingStage, script: ScriptArguments, training: Trainin
 def main() -> None:
     parser = HfArgumentParser((ScriptArguments, StageDataArguments, TrainingArguments))
     script, data, training = parser.parse_args_into_dataclasses()
+    row_format = data.row_format  # options that cannot be are told first
     require(["accelerate", "datasets"], "train")
     set_seed(training.seed)
     stage = STAGES[script.stage]
@@ -103,8 +104,8 @@ def main() -> None:
     train_only(model, stage.trains)
 
     dataset = data.load()
-    print(recognised_layout(dataset, data.row_format))
-    dataset, report = prepare_dataset(dataset, processor, data.row_format, data.faulty_rows)
+    print(recognised_layout(dataset, row_format))
+    dataset, report = prepare_dataset(dataset, processor, row_format, data.faulty_rows)
     if data.streaming:
         dataset = dataset.shuffle(seed=training.seed, buffer_size=1000)
     print(f"{report}; stage {script.stage} trains {', '.join(stage.trains)} at {resolution}x{resolution}")
@@ -113,7 +114,7 @@ def main() -> None:
     rates = {part: rate for part, rate in rates.items() if rate is not None}
     groups = parameter_groups(model, training.learning_rate, training.weight_decay, **rates)
     optimizer = torch.optim.AdamW, {"params": groups, "lr": training.learning_rate}
-    collator = FastVLMDataCollator(processor, data.row_format)
+    collator = FastVLMDataCollator(processor, row_format)
     trainer = Trainer(model, training, collator, train_dataset=dataset, optimizer_cls_and_kwargs=optimizer)
     with explained_out_of_memory(training.train_batch_size, resolution, training.gradient_checkpointing, 32):
         train(trainer, script.resume)

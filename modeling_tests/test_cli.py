@@ -13,7 +13,7 @@ def run(*arguments: str):
 
 def test_help_names_the_commands():
     output = run("--help").output
-    for command in ("ask", "bench", "chat", "evaluate", "publish", "report", "serve"):
+    for command in ("ask", "bench", "chat", "data", "evaluate", "publish", "report", "serve"):
         assert command in output
     assert run().output == output
 

@@ -208,7 +208,10 @@ MISTAKES = {
         ([*LORA, "--dataset", "nowhere.jsonl"], "There is no file nowhere.jsonl"),
         ([*LORA, "--dataset", "blank.jsonl"], "blank.jsonl has no rows"),
         ([*LORA, "--dataset", "broken.jsonl", "--eval_dataset", "broken.jsonl"], "Line 1: `messages`"),
-        ([*LORA, "--dataset", "columns.jsonl", "--eval_dataset", "columns.jsonl"], "no column 'messages'"),
+        (
+            [*LORA, "--dataset", "columns.jsonl", "--eval_dataset", "columns.jsonl"],
+            "Its columns are `dialogue`, `images`;",
+        ),
         ([*LORA, "--dataset", "columns.jsonl", "--too_long", "x"], "`too_long` is 'shorten' or 'drop'"),
         ([*LORA, "--dataset", "broken.jsonl", "--rank", "x"], "invalid int value: 'x'"),
         ([*LORA, "--dataset", "broken.jsonl", "--unknown"], "--unknown"),

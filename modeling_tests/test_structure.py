@@ -18,7 +18,7 @@ BELOW = {
     "programs": set(),
     "quantization": set(),
     "inference": {"quantization"},
-    "training": {"quantization"},
+    "training": {"inference", "quantization"},
     "asking": {"inference", "quantization"},
     "benchmark": _LOWER,
     "evaluation": _LOWER,

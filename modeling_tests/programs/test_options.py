@@ -162,6 +162,16 @@ def test_a_field_without_a_description_is_noticed():
         with_options_of(Silent)(lambda **options: None)
 
 
+def test_help_may_be_in_the_fields_metadata():
+    @dataclass
+    class Named:
+        name: str = field(default="x", metadata={"help": "how it is called"})
+
+    app = typer.Typer()
+    app.command()(with_options_of(Named)(lambda **options: None))
+    assert "how it is called" in CliRunner().invoke(app, ["--help"]).output
+
+
 def test_a_command_may_have_its_own_default_for_a_field_that_has_none():
     app, seen = typer.Typer(), []
 

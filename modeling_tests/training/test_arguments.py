@@ -27,6 +27,7 @@ def test_options_are_those_of_the_format():
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize(("wanted", "read"), [(2, 2), (9, 3), (None, 3)])
 def test_no_more_rows_than_are_asked_for(streaming, wanted, read, tmp_path):
+    pytest.importorskip("datasets", reason="data sets are read with `datasets` (the `train` extra)")
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"question": str(index), "answer": "A"}) + "\n" for index in range(3)))
     rows = list(DataArguments(str(path), max_samples=wanted, streaming=streaming).load())

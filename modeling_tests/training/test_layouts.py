@@ -6,7 +6,6 @@ import json
 import tarfile
 
 import pytest
-from datasets import Dataset, Features, Image, List
 
 from chat_rows import make_processor, picture, png
 from transformers_fastvlm.training import RowFormat, load_chat_dataset, prepare_dataset, recognised_layout
@@ -14,6 +13,8 @@ from transformers_fastvlm.training.collator import FastVLMDataCollator
 from transformers_fastvlm.training.layouts import LAYOUTS, RowError, find_columns, one_of, to_preference
 from transformers_fastvlm.training.rows import NO_LOSS, encode_row
 
+datasets = pytest.importorskip("datasets", reason="data sets are read with `datasets` (the `train` extra)")
+pytest.importorskip("accelerate.utils", reason="processes share the checking through accelerate (the `train` extra)")
 Q, A = "What is it?", "A cat."
 CANONICAL = [
     {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": Q}]},
@@ -130,8 +131,8 @@ def write_shard(kind: str, row: dict, folder):
 
 
 def write_arrow(kind: str, row: dict, folder):
-    dataset = Dataset.from_list([{**row, "images": [{"bytes": png(picture()), "path": None}]}] * 2)
-    dataset = dataset.cast(Features({**dataset.features, "images": List(Image())}))
+    dataset = datasets.Dataset.from_list([{**row, "images": [{"bytes": png(picture()), "path": None}]}] * 2)
+    dataset = dataset.cast(datasets.Features({**dataset.features, "images": datasets.List(datasets.Image())}))
     if kind == "parquet":
         dataset.to_parquet(folder / "rows.parquet")
         return folder / "rows.parquet"
@@ -166,7 +167,7 @@ def test_the_layout_is_told(tmp_path):
     assert recognised_layout(load_chat_dataset(source)) == (
         "LLaVA conversations in `conversations`, images in `image`"
     )
-    strange = Dataset.from_list([{"a": 1}])
+    strange = datasets.Dataset.from_list([{"a": 1}])
     assert "no known layout: Its columns are `a`" in recognised_layout(strange)
 
 

@@ -3,12 +3,13 @@
 import base64
 
 import pytest
-from datasets import Dataset
 
 from chat_rows import make_processor, picture, png
 from transformers_fastvlm.training import RowError, RowFormat, load_chat_dataset, prepare_dataset, row_images
 from transformers_fastvlm.training.row_images import ROOT_COLUMN, ImageAccess, put_in_place, read_row_image, values_in
 
+datasets = pytest.importorskip("datasets", reason="data sets are read with `datasets` (the `train` extra)")
+pytest.importorskip("accelerate.utils", reason="processes share the checking through accelerate (the `train` extra)")
 NOTHING, ALL = ImageAccess(), ImageAccess(urls=True, outside=True)
 
 
@@ -47,8 +48,6 @@ def test_nor_do_rows_of_the_hub_lead_to_files(folders, monkeypatch):
 
 
 def test_rows_of_the_hub_lead_to_what_was_stored_of_them(folders, monkeypatch):
-    import datasets
-
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folders)
     assert read_row_image({"bytes": None, "path": str(folders / "in.png")}, 0, "", NOTHING).size == (90, 60)
 
@@ -147,6 +146,8 @@ def test_a_file_of_rows_leads_nowhere_else(folders):
 
 
 def test_rows_that_are_no_files_have_no_folder():
-    dataset = Dataset.from_list([{"question": "What?", "answer": "That.", "images": [{"bytes": png(picture())}]}])
+    dataset = datasets.Dataset.from_list(
+        [{"question": "What?", "answer": "That.", "images": [{"bytes": png(picture())}]}]
+    )
     kept, _ = prepare_dataset(dataset, make_processor())
     assert ROOT_COLUMN not in kept.column_names

@@ -20,6 +20,7 @@ from .evaluation.command import evaluate, report
 from .programs.commands import end_after
 from .publishing.command import publish_command
 from .serving.command import serve_command
+from .training.command import data_command
 
 
 class OneLineErrors(TyperGroup):
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command()(ask)
 app.command()(chat)
 app.add_typer(bench, name="bench")
+app.command("data")(data_command)
 app.command()(evaluate)
 app.command()(report)
 app.command("publish")(publish_command)

@@ -29,9 +29,9 @@ def with_options_of(
     Give a Typer command, in place of its `**options`, an option for each field of a dataclass.
 
     A field of several values is an option in the singular, which may be repeated, and one that is false by default a
-    switch. Help is what the `Args:` of the dataclass's docstring say. A field's metadata may have `"min"`, the least
-    number that the option takes, and `"option"`, its name where it is not the field's, `False` where there is to be
-    none. Those of several dataclasses can be given, one around the other.
+    switch. Help is what the `Args:` of the dataclass's docstring say, or `"help"` in a field's metadata.
+    That may also have `"min"`, the least number that the option takes, and `"option"`, its name where it is not the
+    field's, `False` where there is to be none. Those of several dataclasses can be given, one around the other.
 
     Args:
         argument: the field that is given by its position.
@@ -39,7 +39,8 @@ def with_options_of(
         optional: fields without a default that the command has one for: it gets `None` where they are not given.
         without: fields that the command has no option for.
     """
-    descriptions = _descriptions(config)
+    helped = {field.name: field.metadata["help"] for field in fields(config) if "help" in field.metadata}
+    descriptions = helped | _descriptions(config)
     chosen = [field for field in fields(config) if field.metadata.get("option", True) and field.name not in without]
 
     def parameter(field: Field) -> Parameter:

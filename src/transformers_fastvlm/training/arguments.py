@@ -1,18 +1,16 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""Options of training scripts, as `HfArgumentParser` and `TrlParser` take them."""
-
-from __future__ import annotations
+"""Options of training scripts and commands, as `HfArgumentParser` takes them. Imports nothing that takes time."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .layouts import LAYOUTS
-from .row_images import ImageAccess
-from .rows import RowFormat
+from .layouts import LAYOUTS, QUESTION, TOO_LONG
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
+
+    from .rows import RowFormat
 
 
 def _option(default, text: str):
@@ -29,12 +27,12 @@ class DataArguments:
     layout: str | None = _option(None, f"one of {', '.join(LAYOUTS)}; default every row's own, by its columns")
     messages_column: str | None = _option(None, "column with the conversations; default one of the usual names")
     images_column: str | None = _option(None, "column with the images; default one of the usual names")
-    question: str = _option(RowFormat.question, "asked about images that only have a caption")
+    question: str = _option(QUESTION, "asked about images that only have a caption")
     allow_urls: bool = _option(False, "fetch images that rows name by address, at every epoch")
     allow_outside: bool = _option(False, "read images outside of --image_root")
     max_samples: int | None = _option(None, "rows that are read, at most")
     max_length: int | None = _option(None, "longest example in tokens, images included")
-    too_long: str = _option(RowFormat.too_long, "shorten or drop")
+    too_long: str = _option(TOO_LONG[0], " or ".join(TOO_LONG))
     faulty_rows: str = _option("stop", "stop at rows that cannot be trained on, or skip them")
     streaming: bool = _option(False, "read while training; needs --max_steps")
 
@@ -43,11 +41,14 @@ class DataArguments:
             raise ValueError(f"`max_samples` must be at least 1, not {self.max_samples}.")
 
     @property
-    def row_format(self) -> RowFormat:
+    def row_format(self) -> "RowFormat":
         """
         Raises:
             ValueError: if a value is out of its range.
         """
+        from .row_images import ImageAccess
+        from .rows import RowFormat
+
         return RowFormat(
             messages_column=self.messages_column,
             images_column=self.images_column,
@@ -55,10 +56,10 @@ class DataArguments:
             question=self.question,
             access=ImageAccess(self.allow_urls, self.allow_outside),
             max_length=self.max_length,
-            too_long=self.too_long,  # type: ignore[arg-type]
+            too_long=self.too_long,
         )
 
-    def load(self) -> Dataset | IterableDataset:
+    def load(self) -> "Dataset | IterableDataset":
         """
         The rows, not checked yet.
 

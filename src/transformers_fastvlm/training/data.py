@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -63,12 +64,16 @@ class RowReport:
         left_out: places of the rows left out, by reason.
         shortened: places of the rows whose end is cut off.
         unit: what the places count, `"line"` or `"row"`.
+        tokens: how many rows that stay have so many tokens, visual ones included.
+        images: how many rows that stay have so many images.
     """
 
     checked: int = 0
     left_out: dict[Reason, list[int | str]] = field(default_factory=dict)
     shortened: list[int | str] = field(default_factory=list)
     unit: str = "row"
+    tokens: Counter[int] = field(default_factory=Counter)
+    images: Counter[int] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         count = sum(len(rows) for rows in self.left_out.values())
@@ -278,7 +283,7 @@ class _RowCheck:
         self.report.unit = UNITS[column] if column else "row"
         self.report.checked += 1
         try:
-            text, _ = read_row(self.processor, row, self.row_format)
+            text, images = read_row(self.processor, row, self.row_format)
         except RowError as error:
             named = f"{self.report.unit} {place}"
             if not self.skip:
@@ -286,6 +291,8 @@ class _RowCheck:
             logger.warning("Left out %s: %s", named, error)
             self.report.left_out.setdefault(error.reason, []).append(place)
             return False
+        self.report.tokens[len(text.input_ids)] += 1
+        self.report.images[len(images)] += 1
         if text.shortened:
             self.report.shortened.append(place)
         return True
@@ -319,6 +326,8 @@ def _merged(reports: list[RowReport]) -> RowReport:
     merged = RowReport(sum(report.checked for report in reports), unit=unit)
     for report in reports:
         merged.shortened += report.shortened
+        merged.tokens += report.tokens
+        merged.images += report.images
         for reason, rows in report.left_out.items():
             merged.left_out.setdefault(reason, []).extend(rows)
     for rows in (merged.shortened, *merged.left_out.values()):

@@ -34,6 +34,12 @@ _LLAVA_ROLES = {"human": "user", "gpt": "assistant"}
 _OF_TURNS = ("messages", "llava", "cauldron")
 _ROLES = ("system", "user", "assistant")
 IMAGE_TOKEN = "<image>"
+# Begins the names of columns that say where a row is from.
+SOURCE = "source_"
+# Asked about images that only have a caption.
+QUESTION = "Describe the image."
+# What becomes of an example that is too long; the first is the default.
+TOO_LONG = ("shorten", "drop")
 
 
 class RowError(ValueError):
@@ -112,7 +118,7 @@ def _no_layout(row: Mapping[str, Any], layout: str | None, messages: str | None)
         for column in [messages] if messages else CONVERSATION_COLUMNS:
             if column in row:
                 return f"`{column}` is not a list of messages but {described(row[column])}."
-    named = ", ".join(f"`{name}`" for name in row) or "none"
+    named = ", ".join(f"`{name}`" for name in row if not name.startswith(SOURCE)) or "none"
     known = LAYOUTS[layout].needs if layout else ", or ".join(each.needs for each in LAYOUTS.values())
     return f"Its columns are {named}; there must be {known}."
 

@@ -172,7 +172,9 @@ def _exists(path: Path) -> bool:
 
 
 def _inside(path: Path, root: str) -> bool:
-    from datasets import config
+    folders: list[Any] = [root]
+    if not root:  # what `datasets` has put there
+        from datasets import config
 
-    folders = [root] if root else [config.HF_DATASETS_CACHE, config.HF_CACHE_HOME]  # what `datasets` has put there
+        folders = [config.HF_DATASETS_CACHE, config.HF_CACHE_HOME]
     return any(path.resolve().is_relative_to(Path(folder).resolve()) for folder in folders)

@@ -4,13 +4,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import PIL.Image
 import torch
 
 from ..processing_fastvlm import FastVLMProcessor
-from .layouts import LAYOUTS, Message, RowError, find_columns, taken_apart, to_messages
+from .layouts import LAYOUTS, QUESTION, TOO_LONG, Message, RowError, find_columns, taken_apart, to_messages
 from .row_images import ROOT_COLUMN, ImageAccess, put_in_place, read_row_image, values_in
 from .sources import FAULT_COLUMN
 
@@ -36,16 +36,16 @@ class RowFormat:
     messages_column: str | None = None
     images_column: str | None = None
     layout: str | None = None
-    question: str = "Describe the image."
+    question: str = QUESTION
     access: ImageAccess = field(default_factory=ImageAccess)
     max_length: int | None = None
-    too_long: Literal["shorten", "drop"] = "shorten"
+    too_long: str = TOO_LONG[0]
 
     def __post_init__(self):
         if self.layout is not None and self.layout not in LAYOUTS:
             raise ValueError(f"Unknown layout {self.layout!r}; known are {', '.join(LAYOUTS)}.")
-        if self.too_long not in ("shorten", "drop"):
-            raise ValueError(f"`too_long` is 'shorten' or 'drop', not {self.too_long!r}.")
+        if self.too_long not in TOO_LONG:
+            raise ValueError(f"`too_long` is {' or '.join(map(repr, TOO_LONG))}, not {self.too_long!r}.")
         if self.max_length is not None and self.max_length < 1:
             raise ValueError(f"`max_length` is a number of tokens, at least 1, not {self.max_length}.")
 

@@ -44,11 +44,14 @@ class JsonLines:
 
     Args:
         path: of the file.
-        root: folder that its images are in.
+        root: folder that its images are in; by default the file's.
     """
 
     path: Path
-    root: str
+    root: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "root", self.root or str(self.path.parent.resolve()))
 
     def dataset(self) -> Dataset:
         """All lines that are not blank, by number; the file is read once, to find where they start."""
