@@ -148,22 +148,25 @@ def measure(name: str, address: str, model: str, load: Load, resolution: int, se
 
 def measure_servers(
     subjects: Sequence[ServerSubject], loads: Sequence[Load], checkpoint: Path, dtype: str, resolution: int
-) -> list[ServerPoint]:
+) -> tuple[list[ServerPoint], dict[str, str]]:
     """
     Start each server in turn, ask it once to warm it, and then with every load.
 
-    Raises:
-        RuntimeError: if a server does not start.
+    Returns:
+        what was measured, and by the names of servers that did not start, why.
     """
-    points = []
+    points, failures = [], {}
     for subject in subjects:
         with tempfile.TemporaryDirectory() as folder:
             at_a_time = max(load.clients for load in loads)
-            with running(subject, checkpoint, dtype, at_a_time, Path(folder) / "log") as address:
-                measure(subject.name, address, str(checkpoint), Load(1, 1, 4), resolution, 10_000)
-                for seed, load in enumerate(loads):
-                    points.append(measure(subject.name, address, str(checkpoint), load, resolution, 1000 * seed))
-    return points
+            try:
+                with running(subject, checkpoint, dtype, at_a_time, Path(folder) / "log") as address:
+                    measure(subject.name, address, str(checkpoint), Load(1, 1, 4), resolution, 10_000)
+                    for seed, load in enumerate(loads):
+                        points.append(measure(subject.name, address, str(checkpoint), load, resolution, 1000 * seed))
+            except RuntimeError as error:  # what the others took minutes for is kept
+                failures[subject.name] = str(error)
+    return points, failures
 
 
 def servers_report(record: dict[str, Any]) -> tuple[Table, list[str]]:
@@ -183,7 +186,7 @@ def servers_report(record: dict[str, Any]) -> tuple[Table, list[str]]:
         else:
             row += ["–"] * 4
         table.add_row(*row, str(len(point["answers"]) - len(good)))
-    tokens = mean(point["load"]["new_tokens"] for point in results["points"])
+    tokens = mean([point["load"]["new_tokens"] for point in results["points"]] or [0])
     lines = [
         f"{results['checkpoint']}, {results['dtype']}, one image of {results['resolution']}² and {tokens:.0f} tokens "
         "an answer, streamed. Clients ask again as soon as they are answered; tokens/s are those of all together."
@@ -215,7 +218,7 @@ def main(
         if model is None:
             write_random_checkpoint(checkpoint, decoder, dtype, resolution)
         with Console(stderr=True).status("measuring"):
-            points = measure_servers(subjects, loads, checkpoint, dtype, resolution)
+            points, failures = measure_servers(subjects, loads, checkpoint, dtype, resolution)
     results = {
         "checkpoint": str(model) if model else f"FastVLM-{decoder} with random weights",
         "dtype": dtype,
@@ -227,6 +230,8 @@ def main(
     print_record(record, servers_report, console())
     if json_path is not None:
         write_record(record, json_path)
+    if failures:
+        raise RuntimeError("\n".join(failures.values()))
 
 
 if __name__ == "__main__":

@@ -47,13 +47,23 @@ def test_clients_are_answered_by_a_server_and_counted(monkeypatch, tmp_path):
     assert float(rows[0][2]) == pytest.approx(2 / points[0]["seconds"], abs=0.01)
 
 
+BROKEN = peer_servers.ServerSubject("broken", lambda *_: [peer_servers.sys.executable, "-c", "raise OSError(7)"])
+
+
 def test_a_server_that_does_not_start_says_why(tmp_path):
-    subject = peer_servers.ServerSubject("broken", lambda *_: [peer_servers.sys.executable, "-c", "raise OSError(7)"])
     with (
         pytest.raises(RuntimeError, match=r"broken does not start:[\s\S]*OSError: 7"),
-        peer_servers.running(subject, tmp_path, "float32", 1, tmp_path / "log"),
+        peer_servers.running(BROKEN, tmp_path, "float32", 1, tmp_path / "log"),
     ):
         pass
+
+
+def test_nor_does_it_take_from_the_others_what_was_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(compare_servers, "SERVER_PEERS", {"broken": BROKEN})
+    path = tmp_path / "servers.json"
+    result = run("--model", bundled_checkpoint(), "--servers", "broken", "--json", str(path))
+    assert "OSError: 7" in str(result.exception)
+    assert json.loads(path.read_text())["results"]["points"] == []
 
 
 def test_an_unknown_decoder_and_server():
