@@ -18,6 +18,8 @@ from transformers_fastvlm.inference import ModelOptions
 from transformers_fastvlm.serving.vllm_server import vllm_command, vllm_environment
 
 SECONDS_TO_START = 600
+# What it encodes to learn how much memory that takes, takes more than 20 GiB without these.
+_VLLM_OPTIONS = ["--max-model-len", "2048", "--max-num-batched-tokens", "2048", "--skip-mm-profiling"]
 # transformers' server looks classes up where packages of others have none.
 _TRANSFORMERS = """
 import sys
@@ -65,10 +67,10 @@ def vllm_subject(python: Path) -> ServerSubject:
     """vLLM with this package, in the environment of that interpreter."""
 
     def command(checkpoint: Path, dtype: str, port: int, at_a_time: int) -> list[str]:
-        more = ["--max-num-seqs", str(at_a_time)]
+        more = [*_VLLM_OPTIONS, "--max-num-seqs", str(at_a_time)]
         return [str(python), *vllm_command(ModelOptions(str(checkpoint), dtype=dtype), port=port, more=more)[1:]]
 
-    return ServerSubject("vllm", command, vllm_environment)
+    return ServerSubject("vllm", command, lambda: {**vllm_environment(), "VLLM_CPU_KVCACHE_SPACE": "2"})
 
 
 SERVER_PEERS = {

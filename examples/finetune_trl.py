@@ -1,13 +1,14 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""LoRA fine-tuning with TRL's `SFTTrainer`; of ours it takes no more than the import.
+"""LoRA fine-tuning with TRL's `SFTTrainer`, on the same rows as `finetune_lora.py`.
 
-    python examples/finetune_trl.py --model_name_or_path apple/FastVLM-0.5B --dataset_name my_folder \\
+    python examples/finetune_trl.py --model_name_or_path apple/FastVLM-0.5B --dataset my_folder/train.jsonl \\
         --use_peft --lora_target_modules q_proj k_proj v_proj o_proj gate_proj up_proj down_proj --output_dir adapter
 
-The data set has the columns `messages` and `images`; TRL itself puts the images before the first question, unless
-contents are lists of parts that say where they are. `--load_in_4bit` is QLoRA over the decoder alone.
+`--load_in_4bit` is QLoRA over the decoder alone; `--config recipe.yaml` has options in a file.
 """
+
+from dataclasses import dataclass, field
 
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -18,36 +19,44 @@ from transformers_fastvlm.programs.mistakes import mistakes_in_one_line
 
 def main() -> None:
     require(["datasets", "peft", "trl"], "train")
-    from datasets import load_dataset
-    from trl import (
-        ModelConfig,
-        ScriptArguments,
-        SFTConfig,
-        SFTTrainer,
-        TrlParser,
-        get_peft_config,
-        get_quantization_config,
+    from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, get_peft_config, get_quantization_config
+
+    from transformers_fastvlm.training import (
+        DataArguments,
+        FastVLMDataCollator,
+        TrainingFacts,
+        prepare_dataset,
+        rows_for_trl,
+        write_adapter_card,
     )
 
-    script, training, choice = TrlParser((ScriptArguments, SFTConfig, ModelConfig)).parse_args_and_config()
-    training.assistant_only_loss = True
-    training.max_length = None  # TRL would cut through images
-    quantization = get_quantization_config(choice)
+    @dataclass
+    class RowArguments(DataArguments):
+        max_length: int | None = field(default=None, init=False)  # TRL's trainer has an option of that name
+
+    data, training, choice = TrlParser((RowArguments, SFTConfig, ModelConfig)).parse_args_and_config()
+    training.max_length = None  # it would cut through images
+    training.remove_unused_columns = False  # the collator reads them
     model = AutoModelForImageTextToText.from_pretrained(
-        choice.model_name_or_path, dtype=choice.dtype, quantization_config=quantization
+        choice.model_name_or_path, dtype=choice.dtype, quantization_config=get_quantization_config(choice)
     )
     processor = AutoProcessor.from_pretrained(choice.model_name_or_path)
-    data = load_dataset(script.dataset_name, name=script.dataset_config)
+    rows, report = prepare_dataset(data.load(), processor, data.row_format, data.faulty_rows)
+    print(report)
     trainer = SFTTrainer(
         model,
         training,
-        train_dataset=data[script.dataset_train_split],
-        eval_dataset=data.get(script.dataset_test_split) if training.eval_strategy != "no" else None,
+        FastVLMDataCollator(processor, data.row_format),  # loss on the assistant's turns alone
+        train_dataset=rows_for_trl(rows),
         processing_class=processor,
         peft_config=get_peft_config(choice),
     )
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     trainer.save_model()
+    settings = {"rank": choice.lora_r, "learning rate": training.learning_rate, "steps": trainer.state.global_step}
+    results = {"train_loss": trainer.state.log_history[-1]["train_loss"]}
+    facts = TrainingFacts(choice.model_name_or_path, data.dataset, settings, results, adapter=choice.use_peft)
+    write_adapter_card(training.output_dir, facts)
 
 
 if __name__ == "__main__":

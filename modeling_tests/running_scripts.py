@@ -15,14 +15,16 @@ ENVIRONMENT = {
 }
 
 
-def script_command(script: Path, *arguments: object, processes: int = 1) -> list[str]:
+def script_command(script: Path | str, *arguments: object, processes: int = 1) -> list[str]:
+    """The command for a script's file, or for a module by its name."""
     start = [sys.executable]
     if processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    return [*start, str(script), *map(str, arguments)]
+    program = [str(script)] if isinstance(script, Path) else ["-m", script]
+    return [*start, *program, *map(str, arguments)]
 
 
-def run_script(script: Path, *arguments: object, processes: int = 1) -> str:
+def run_script(script: Path | str, *arguments: object, processes: int = 1) -> str:
     """What it prints; a failure shows what it complained of."""
     return run_command(script_command(script, *arguments, processes=processes))
 

@@ -164,7 +164,7 @@ NO_CHECKPOINT = ["--model", "empty"], "empty"
 NO_IMAGE = ["--image", "nowhere.png"], "nowhere.png"
 NOT_AN_IMAGE = ["--image", "file"], "file"
 LORA = ["--model", BUNDLED, "--output_dir", "out"]
-STAGE = ["--stage", "1", "--output_dir", "out"]
+STAGE = ["--trains", "projector", "--batch_size", "4", "--output_dir", "out"]
 MISTAKES = {
     "visual_question_answering.py": [
         NO_MODEL,
@@ -206,28 +206,21 @@ MISTAKES = {
     "finetune_lora.py": [
         ([], "required: --model, --dataset"),
         ([*LORA, "--dataset", "nowhere.jsonl"], "There is no file nowhere.jsonl"),
-        ([*LORA, "--dataset", "blank.jsonl"], "blank.jsonl has no rows"),
-        ([*LORA, "--dataset", "broken.jsonl", "--eval_dataset", "broken.jsonl"], "Line 1: `messages`"),
-        (
-            [*LORA, "--dataset", "columns.jsonl", "--eval_dataset", "columns.jsonl"],
-            "Its columns are `dialogue`, `images`;",
-        ),
-        ([*LORA, "--dataset", "columns.jsonl", "--too_long", "x"], "`too_long` is 'shorten' or 'drop'"),
+        ([*LORA, "--dataset", "broken.jsonl"], "Line 1: `messages`"),
         ([*LORA, "--dataset", "broken.jsonl", "--rank", "x"], "invalid int value: 'x'"),
-        ([*LORA, "--dataset", "broken.jsonl", "--unknown"], "--unknown"),
         (["--model", "empty", "--dataset", "broken.jsonl", "--output_dir", "out"], "empty"),
-        (["--model", "no/such/model", "--dataset", "broken.jsonl", "--output_dir", "out"], "no/such/model"),
     ],
     "train_stages.py": [
-        ([], "required: --stage, --dataset"),
-        (["--stage", "4", "--dataset", "broken.jsonl"], "Unknown --stage '4'"),
+        ([], "required: --trains, --batch_size/--batch-size, --dataset"),
+        ([*STAGE, "--dataset", "broken.jsonl", "--trains", "head"], "Unknown --trains head"),
+        (["--recipe", "nowhere.yaml"], "--recipe: there is no file nowhere.yaml"),
         ([*STAGE, "--dataset", "broken.jsonl", "--model", "empty"], "empty"),
         ([*STAGE, "--dataset", "nowhere.jsonl", "--model", BUNDLED], "There is no file nowhere.jsonl"),
         ([*STAGE, "--dataset", "broken.jsonl", "--model", BUNDLED], "There is nothing to train on: 2 rows, 2 left"),
     ],
     "finetune_trl.py": [
-        (["--model_name_or_path", "empty", "--dataset_name", "empty", "--bf16", "false"], "empty"),
-        (["--model_name_or_path", BUNDLED, "--dataset_name", "/no/such/folder", "--bf16", "false"], "/no/such/folder"),
+        (["--model_name_or_path", "empty", "--dataset", "empty", "--bf16", "false"], "empty"),
+        (["--model_name_or_path", BUNDLED, "--dataset", "/no/such/folder", "--bf16", "false"], "/no/such/folder"),
     ],
     "train_tiny_reader.py": [
         ([], "--output_dir --evaluate is required"),
@@ -241,15 +234,19 @@ MISTAKES = {
         (["--output_dir", "file"], "file: File exists"),
         (["--output_dir", "out", "--count", "0"], "at least 1"),
     ],
+    "tiny_stages.py": [(["--work_dir", "file"], "file"), (["--images", "1"], "at least 16")],
     "finetune_digits.py": [(["--work_dir", "file"], "file"), (["--test_size", "-1"], "at least 1")],
+    "finetune_receipts.py": [(["--work_dir", "file"], "file"), (["--train_size", "1"], "at least 2")],
     "render_demo_images.py": [([], "required: folder"), (["file"], "file: File exists")],
 }
 NEEDS = {
     "evaluate_ways.py": ("lmms_eval", "rich"),
-    "finetune_lora.py": ("accelerate", "datasets", "matplotlib", "peft"),
+    "finetune_lora.py": ("accelerate", "datasets", "peft"),
     "train_stages.py": ("accelerate", "datasets"),
     "finetune_trl.py": ("datasets", "peft", "trl"),
     "make_tiny_evaluation.py": ("datasets", "pyarrow", "sklearn"),
+    "tiny_stages.py": ("accelerate", "datasets", "evaluate"),
+    "finetune_receipts.py": ("datasets", "evaluate", "matplotlib", "peft", "rapidfuzz", "sklearn"),
     "finetune_digits.py": ("datasets", "evaluate", "matplotlib", "peft", "sklearn"),
 }
 
@@ -281,7 +278,6 @@ def test_every_script_that_takes_arguments_is_in_the_table():
     ("script", "library", "extra"),
     [
         ("finetune_lora.py", "peft", "train"),
-        ("finetune_lora.py", "matplotlib", "train"),
         ("train_stages.py", "datasets", "train"),
         ("finetune_trl.py", "trl", "train"),
         ("finetune_digits.py", "sklearn", "train"),

@@ -86,6 +86,9 @@ def check_fastvlm(words: list[str]) -> None:
         words = words[1:]
     known = {option for parameter in command.params for option in (*parameter.opts, "--help")}
     assert not hasattr(command, "commands") or set(words) <= known, f"{command.name} has no {words}"
+    if command.name == "finetune":  # which takes transformers' options, too, and either spelling
+        known |= {option.replace("-", "_").replace("__", "--", 1) for option in known}
+        known |= {f"--{field.name}" for field in fields(TrainingArguments)}
     assert {word for word in words if word.startswith("--")} <= known
 
 
@@ -97,8 +100,8 @@ def check_python(words: list[str]) -> None:
         assert not word.endswith(".yaml") or (ROOT / word).is_file(), word
     if words[place] == "-m":
         module, *rest = words[place + 1 :]
-        if module == "transformers_fastvlm":
-            check_fastvlm(rest)
+        if module.startswith("transformers_fastvlm"):
+            check_fastvlm(rest if module == "transformers_fastvlm" else ["finetune", *rest])
         else:
             pytest.importorskip(module)
         return
@@ -134,6 +137,7 @@ def test_what_does_not_exist_is_found():
         "pip install .[nonsense]",
         "fastvlm bench nonsense",
         "fastvlm evaluate --nonsense x",
+        "fastvlm finetune --nonsense x",
     ):
         with pytest.raises(AssertionError):
             check(shlex.split(line))

@@ -23,6 +23,7 @@ BELOW = {
     "benchmark": _LOWER,
     "evaluation": _LOWER,
     "export": _LOWER,
+    "scripts": {*_LOWER, "evaluation"},
     "serving": _LOWER,
     "publishing": {*_LOWER, "benchmark", "evaluation"},  # whose results a card shows
 }

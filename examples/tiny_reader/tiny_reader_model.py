@@ -80,6 +80,7 @@ def build_config(tokenizer: Qwen2Tokenizer, size: int, reparameterized: bool) ->
         text_config=text,
         image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
         tie_word_embeddings=False,
+        weights_license="apache-2.0",
     )
 
 

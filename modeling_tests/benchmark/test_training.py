@@ -9,7 +9,13 @@ from typer.testing import CliRunner
 from tiny_models import write_tiny_checkpoint
 from transformers_fastvlm.benchmark.configurations import TrainingBenchmarkConfig
 from transformers_fastvlm.benchmark.timing import Timing
-from transformers_fastvlm.benchmark.training import TrainingPoint, build_trainable, make_batch, measure_method
+from transformers_fastvlm.benchmark.training import (
+    METHOD_SUBJECTS,
+    TrainingPoint,
+    build_trainable,
+    make_batch,
+    measure_method,
+)
 from transformers_fastvlm.cli import app
 
 pytest.importorskip("peft", reason="LoRA needs PEFT (the `train` extra)")
@@ -47,10 +53,20 @@ def test_a_measurement(folder, gradient_checkpointing):
     config = TrainingBenchmarkConfig(
         folder, text_tokens=20, steps=2, warmup=0, gradient_checkpointing=gradient_checkpointing
     )
-    point = measure_method(config, "lora")
+    point = measure_method(config, METHOD_SUBJECTS["lora"])
     assert len(point.timing.seconds) == 2
     assert point.tokens == 24
     assert point.timing.peak_memory > 1e7
+
+
+def test_cached_features_give_the_same_loss_without_pixels(folder):
+    config = TrainingBenchmarkConfig(folder, text_tokens=20)
+    subjects = METHOD_SUBJECTS["lora"], METHOD_SUBJECTS["lora-cached"]
+    model = subjects[0].build(config)
+    batches = [subject.batch(config, model) for subject in subjects]
+    assert "pixel_values" not in batches[1]
+    losses = [model.eval()(**batch).loss.item() for batch in batches]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
 def test_throughput_is_of_the_median_step():

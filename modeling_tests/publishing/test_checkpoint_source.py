@@ -59,6 +59,14 @@ def test_the_sources_card_names_the_licence(tiny, tmp_path):
     assert (licence.identifier, licence.text) == ("bsd", "The text.\n")
 
 
+def test_so_does_its_configuration(tiny, tmp_path):
+    shutil.copytree(tiny, tmp_path / "copy")
+    config = json.loads((tmp_path / "copy" / "config.json").read_text())
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(config | {"weights_license": "mit"}))
+    assert licence_of(tmp_path / "copy").identifier == "mit"
+    assert licence_of(tmp_path / "copy", license="apache-2.0").identifier == "apache-2.0"
+
+
 def test_original_weights_keep_their_licence(original, tmp_path):
     with pytest.raises(PublishError, match=r"cannot be published under 'mit'"):
         licence_of(original, license="mit")

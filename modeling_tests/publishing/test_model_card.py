@@ -18,7 +18,8 @@ from publishing.loopback_hub import client_environment
 from running_scripts import run_command
 from tiny_models import adapter_for
 from transformers_fastvlm import FastVLMConfig
-from transformers_fastvlm.publishing.card_material import public_command, read_card_material, without_paths
+from transformers_fastvlm.programs.files import without_paths
+from transformers_fastvlm.publishing.card_material import public_command, read_card_material
 from transformers_fastvlm.publishing.card_rules import card_errors
 from transformers_fastvlm.publishing.checkpoint_source import CheckpointSource
 from transformers_fastvlm.publishing.errors import PublishError

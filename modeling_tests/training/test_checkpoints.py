@@ -6,6 +6,7 @@ from huggingface_hub import ModelCard
 
 from running_scripts import run_script
 from transformers_fastvlm.training import (
+    TrainingFacts,
     explained_out_of_memory,
     last_whole_checkpoint,
     remove_cut_off_checkpoints,
@@ -90,13 +91,19 @@ def test_other_errors_pass():
         raise RuntimeError("shapes do not match")
 
 
+def facts(base: object, dataset: object, **others) -> TrainingFacts:
+    given = {"settings": {"rank": 16}, "results": {"eval_loss": 0.123456}} | others
+    return TrainingFacts(str(base), str(dataset), **given)
+
+
 def test_the_adapters_card_says_how_to_use_it(tmp_path):
-    path = write_adapter_card(tmp_path, "apple/FastVLM-0.5B", "lmms-lab/DocVQA", {"rank": 16}, {"eval_loss": 0.123456})
+    path = write_adapter_card(tmp_path / "x", facts("apple/FastVLM-0.5B", "lmms-lab/DocVQA"))
     card = ModelCard.load(path)
     assert card.data.base_model == "apple/FastVLM-0.5B"
     assert card.data.datasets == ["lmms-lab/DocVQA"]
     assert card.data.library_name == "peft"
-    assert 'from_pretrained("apple/FastVLM-0.5B")' in card.text
+    assert 'from_pretrained("x")' in card.text
+    assert "[apple/FastVLM-0.5B](https://huggingface.co/apple/FastVLM-0.5B)" in card.text
     assert "| eval_loss | 0.1235 |" in card.text
     compile(card.text.partition("```python\n")[2].partition("```")[0], "card", "exec")
 
@@ -105,8 +112,35 @@ def test_folders_of_this_machine_are_not_published_as_hub_ids(tmp_path):
     (tmp_path / "base").mkdir()
     data = tmp_path / "train.jsonl"
     data.touch()
-    card = ModelCard.load(write_adapter_card(tmp_path, str(tmp_path / "base"), str(data), {}, {}))
+    given = facts(tmp_path / "base", data, command=f"fastvlm finetune --model {tmp_path}/base --dataset={data}")
+    card = ModelCard.load(write_adapter_card(tmp_path, given))
     assert card.data.base_model is None
     assert card.data.datasets is None
     assert str(tmp_path) not in card.content
     assert "huggingface.co/base" not in card.content
+    assert "fastvlm finetune --model base --dataset=train.jsonl" in card.text
+
+
+def test_a_card_has_the_base_models_licence_and_what_the_training_changed(tmp_path):
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "README.md").write_text("---\nlicense: other\nlicense_name: mine\nlicense_link: LICENSE\n---\n")
+    before = {"eval_anls": 0.25}
+    results = {"eval_loss": 1.0, "eval_anls": 0.75}
+    card = ModelCard.load(
+        write_adapter_card(tmp_path, facts(base, "a/b", before=before, results=results, picture="loss.png"))
+    )
+    assert (card.data.license, card.data.license_name, card.data.license_link) == ("other", "mine", "LICENSE")
+    assert "| | before | after |\n|---|---|---|\n| eval_loss | – | 1 |\n| eval_anls | 0.25 | 0.75 |" in card.text
+    assert "](loss.png)" in card.text
+
+
+def test_the_authors_licence_is_known_without_a_card(tmp_path, original_folder):
+    card = ModelCard.load(write_adapter_card(tmp_path, facts(original_folder, "a/b")))
+    assert card.data.license == "apple-amlr"
+
+
+def test_a_whole_models_card_says_nothing_of_adapters(tmp_path):
+    card = ModelCard.load(write_adapter_card(tmp_path, facts("org/base", "a/b", adapter=False)))
+    assert card.data.library_name == "transformers"
+    assert "adapter" not in card.text.lower()

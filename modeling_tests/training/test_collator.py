@@ -5,7 +5,7 @@ import torch
 
 from chat_rows import make_processor, picture, turns
 from tiny_models import tiny_model
-from transformers_fastvlm.training import FastVLMDataCollator, RowFormat
+from transformers_fastvlm.training import FastVLMDataCollator, RowFormat, require_isolation
 
 ROWS = [
     {"messages": turns("What is it?", "A cat on a mat."), "images": [picture()]},
@@ -113,3 +113,50 @@ def test_loss_and_gradients_do_not_depend_on(change, collator, model):
         torch.testing.assert_close(
             gradient, expected[name], atol=1e-4 * expected[name].abs().max().item() + 1e-7, rtol=0
         )
+
+
+@torch.no_grad()
+def test_packed_rows_have_the_loss_of_padded_ones(collator, model):
+    packed = FastVLMDataCollator(collator.processor, packing=True)(ROWS)
+    padded = collator(ROWS)
+    assert packed["input_ids"].shape == (1, padded["attention_mask"].sum())
+    assert (packed["labels"] != -100).sum() == (padded["labels"] != -100).sum()
+    require_isolation(model)
+    together, apart = model(**packed), model(**padded)
+    torch.testing.assert_close(together.loss, apart.loss, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(together.logits[0], apart.logits[padded["attention_mask"].bool()], atol=1e-4, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_packed_rows_may_together_be_longer_than_the_context(collator, model):
+    count = model.config.text_config.max_position_embeddings // collator(ROWS[:1])["input_ids"].shape[1] + 1
+    packed = FastVLMDataCollator(collator.processor, packing=True)(ROWS[:1] * count)
+    assert packed["input_ids"].shape[1] > model.config.text_config.max_position_embeddings
+    torch.testing.assert_close(model(**packed).loss, model(**collator(ROWS[:1])).loss, atol=1e-5, rtol=1e-5)
+
+
+def test_a_decoder_that_mixes_packed_rows_is_refused(model, monkeypatch):
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda position_ids=None, **given: forward(**given))
+    with pytest.raises(ValueError, match="leave out --packing"):
+        require_isolation(model)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_scores_of_learnt_positions_alone_give_the_same_loss_and_gradients(packing, collator, model):
+    found = []
+    for alone in (False, True):
+        model.zero_grad()
+        batch = FastVLMDataCollator(collator.processor, packing=packing, learnt_positions_only=alone)(ROWS)
+        output = model(**batch)
+        output.loss.backward()
+        found.append(
+            (output, [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
+        )
+    (whole, gradients), (some, theirs) = found
+    learnt = (batch["labels"][:, 1:] != -100).any(0)
+    assert some.logits.shape[1] == learnt.sum() < whole.logits.shape[1]
+    torch.testing.assert_close(some.logits, whole.logits[:, :-1][:, learnt])
+    torch.testing.assert_close(some.loss, whole.loss)
+    for ours, expected in zip(theirs, gradients, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-4)

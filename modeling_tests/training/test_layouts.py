@@ -8,7 +8,13 @@ import tarfile
 import pytest
 
 from chat_rows import make_processor, picture, png
-from transformers_fastvlm.training import RowFormat, load_chat_dataset, prepare_dataset, recognised_layout
+from transformers_fastvlm.training import (
+    RowFormat,
+    load_chat_dataset,
+    prepare_dataset,
+    recognised_layout,
+    rows_for_trl,
+)
 from transformers_fastvlm.training.collator import FastVLMDataCollator
 from transformers_fastvlm.training.layouts import LAYOUTS, RowError, find_columns, one_of, to_preference
 from transformers_fastvlm.training.rows import NO_LOSS, encode_row
@@ -152,12 +158,15 @@ def test_every_layout_in_every_container_is_the_same_conversation(kind, name, pr
     rows, report = prepare_dataset(dataset, processor, row_format)
     assert (report.checked, report.left_out) == (2, {})
     assert find_columns(rows[0] if "json" not in rows[0] else rows[0]["json"]).layout == layout
-    batch = FastVLMDataCollator(processor, row_format)([rows[0], rows[1]])
     input_ids, labels, pixels = expected
-    for index in range(2):
-        assert batch["input_ids"][index].tolist() == input_ids
-        assert batch["labels"][index].tolist() == labels
-        assert (batch["pixel_values"][index] == pixels[0]).all()
+    of_trl = rows_for_trl(rows)
+    assert "images" in of_trl[0]  # what TRL's trainers look for
+    for each in (rows, of_trl):  # as `finetune_lora` has them, and `finetune_trl`
+        batch = FastVLMDataCollator(processor, row_format)([each[0], each[1]])
+        for index in range(2):
+            assert batch["input_ids"][index].tolist() == input_ids
+            assert batch["labels"][index].tolist() == labels
+            assert (batch["pixel_values"][index] == pixels[0]).all()
     learnt = [label for label in labels if label != NO_LOSS]
     assert processor.tokenizer.decode(learnt) == f"{A}<|im_end|>"
 

@@ -19,6 +19,7 @@ from .benchmark.command import bench
 from .evaluation.command import evaluate, report
 from .programs.commands import end_after
 from .publishing.command import publish_command
+from .scripts.command import SETTINGS, finetune_command
 from .serving.command import serve_command
 from .training.command import data_command
 
@@ -45,6 +46,7 @@ app.add_typer(bench, name="bench")
 app.command("data")(data_command)
 app.command()(evaluate)
 app.command()(report)
+app.command("finetune", context_settings=SETTINGS)(finetune_command)
 app.command("publish")(publish_command)
 app.command("serve")(serve_command)
 

@@ -56,14 +56,18 @@ class FastVLMGenerationMixin(GenerationMixin):
         if stops is not None and loaded.pad_token_id is None:
             loaded.pad_token_id = stops[-1] if isinstance(stops, list) else stops
 
-    def raise_on_bad_prompt(self, input_ids, inputs_embeds, has_images: bool, cache: Any) -> None:
+    def raise_on_bad_prompt(
+        self, input_ids, inputs_embeds, has_images: bool, cache: Any, position_ids: torch.Tensor | None = None
+    ) -> None:
         """Refuse what would be answered wrongly in silence: placeholders without image, text past the context."""
         if torch.compiler.is_compiling() or not is_start(cache):
             return
         if inputs_embeds is None:
             raise_on_bad_ids(input_ids, self.config.text_config.vocab_size)  # type: ignore[attr-defined]
         prompt = input_ids if inputs_embeds is None else inputs_embeds
-        raise_on_long_prompt(self.config.text_config, prompt.shape[1])  # type: ignore[attr-defined]
+        # Of texts packed into one row, each begins anew.
+        length = prompt.shape[1] if position_ids is None else int(position_ids.max()) + 1
+        raise_on_long_prompt(self.config.text_config, length)  # type: ignore[attr-defined]
         if inputs_embeds is None and not has_images:
             raise_on_mismatch(self.model.get_placeholder_mask(input_ids), None)  # type: ignore[attr-defined]
 

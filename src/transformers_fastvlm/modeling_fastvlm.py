@@ -6,6 +6,7 @@ Every image, and every tile of one, is a square of R pixels that becomes (R / 64
 the places of the placeholder tokens in the prompt, in order.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple
@@ -123,13 +123,17 @@ class FastVLMModel(FastVLMPreTrainedModel):
             `last_hidden_state` the encoder's feature map.
         """
         encoded = self.vision_tower(pixel_values, return_dict=True, **kwargs)
-        features = encoded.last_hidden_state.flatten(2).transpose(1, 2)  # (crops, tokens, channels)
         return FastVLMImageFeatures(
             last_hidden_state=encoded.last_hidden_state,
-            pooler_output=self.multi_modal_projector(features.to(self.dtype)),
+            pooler_output=self.project(encoded.last_hidden_state),
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
+
+    def project(self, feature_maps: torch.Tensor) -> torch.Tensor:
+        """Visual tokens `(crops, tokens, hidden)` of the encoder's feature maps `(crops, channels, height, width)`."""
+        features = feature_maps.flatten(2).transpose(1, 2)  # (crops, tokens, channels)
+        return self.multi_modal_projector(features.to(self.dtype))
 
     def get_placeholder_mask(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None = None
@@ -208,7 +212,7 @@ class FastVLMModel(FastVLMPreTrainedModel):
         position_ids: torch.LongTensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        mm_encoder_outputs: dict[str, Mapping[str, Any]] | None = None,
         cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> FastVLMModelOutputWithPast:
@@ -220,7 +224,7 @@ class FastVLMModel(FastVLMPreTrainedModel):
                 order of their placeholders.
             inputs_embeds (`torch.Tensor` of shape `(batch, positions, hidden)`, *optional*): instead of `input_ids`.
             mm_encoder_outputs (`dict`, *optional*): `{"image": ...}` with the output of `get_image_features`, instead
-                of `pixel_values`, for images encoded ahead.
+                of `pixel_values`, for images encoded ahead; its `last_hidden_state` alone is projected here.
             cache, past_key_values (`Cache`, *optional*): the new and the old name of the keys and values of earlier
                 positions, both for any version of transformers; the output has the one of the version installed.
             attention_mask, position_ids, **kwargs: as the decoder takes them.
@@ -244,8 +248,9 @@ class FastVLMModel(FastVLMPreTrainedModel):
             encoded = self.get_image_features(pixel_values, return_dict=True)
         features: torch.Tensor | None = None
         if encoded is not None:
-            features = encoded.pooler_output
-            assert features is not None
+            features = encoded.get("pooler_output")
+            if features is None:
+                features = self.project(encoded["last_hidden_state"])
             prompt_length = encoded.get("prompt_length")
             inputs_embeds = self.insert_image_features(input_ids, inputs_embeds, features, prompt_length)
         elif self._others_wait_for_encoder() and is_start(cache):
@@ -306,7 +311,7 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, FastVLMGenerationM
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        mm_encoder_outputs: dict[str, Mapping[str, Any]] | None = None,
         cache: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> FastVLMCausalLMOutputWithPast:
@@ -326,7 +331,7 @@ class FastVLMForConditionalGeneration(FastVLMPreTrainedModel, FastVLMGenerationM
         cache = one_cache(past_key_values, cache)
         if labels is not None:
             has_images = pixel_values is not None or mm_encoder_outputs is not None
-            self.raise_on_bad_prompt(input_ids, inputs_embeds, has_images, cache)
+            self.raise_on_bad_prompt(input_ids, inputs_embeds, has_images, cache, position_ids)
         # Asked before the decoder fills the cache, and in an order that costs no step of decoding anything.
         prompt = input_ids if inputs_embeds is None else inputs_embeds
         is_prefill = (

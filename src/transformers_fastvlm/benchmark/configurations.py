@@ -16,11 +16,13 @@ from ..programs.mistakes import require_device
 if TYPE_CHECKING:
     from ..configuration_fastvlm import FastViTHDConfig
     from .encoder_subjects import EncoderSubject
+    from .training import TrainingSubject
     from .vlm_subjects import VlmSubject
 
 OURS = "ours"
 DTYPES = ("float32", "bfloat16", "float16")
-METHODS = ("lora", "qlora", "full")
+CACHED = "-cached"  # ends the names of methods without the encoder
+METHODS = ("lora", "qlora", "full", f"lora{CACHED}", f"qlora{CACHED}")
 TILED_RESOLUTION = 2048  # a 2x2 grid of 1024 and the overview, as in the paper
 
 
@@ -195,7 +197,7 @@ class TrainingBenchmarkConfig:
     Args:
         model: Folder or Hub id. [default: FastVLM-0.5B's sizes with random weights]
         methods: Of lora (the decoder's linear layers, rank 16), qlora (the same over 4-bit weights), full (encoder,
-            projector and decoder).
+            projector and decoder), and lora-cached and qlora-cached (with features of images from the disk).
         batch_size: Examples per step, one image each.
         text_tokens: Tokens per example besides the image's, half of them learnt.
         dtype: Of the weights that are not quantized: float32 or bfloat16.
@@ -204,6 +206,7 @@ class TrainingBenchmarkConfig:
         gradient_checkpointing: Recompute activations instead of keeping them.
         threads: CPU threads. [default: PyTorch's choice]
         device: cpu, cuda, cuda:1, ...
+        peers: Further ways to train, to time beside ours.
 
     Raises:
         ValueError: if a method is unknown, a count is not positive, or the device cannot be used.
@@ -219,6 +222,7 @@ class TrainingBenchmarkConfig:
     gradient_checkpointing: bool = False
     threads: int | None = _count(None, least=1)
     device: str = "cpu"
+    peers: tuple["TrainingSubject", ...] = field(default=(), metadata={"option": False})
 
     def __post_init__(self) -> None:
         if unknown := set(self.methods) - set(METHODS):
@@ -231,3 +235,5 @@ class TrainingBenchmarkConfig:
             raise ValueError(f"Weights train in 'float32' or 'bfloat16', not {self.dtype!r}.")
         _require_counts(self, threads=1)
         require_device(self.device)
+        for subject in self.peers:
+            subject.require()

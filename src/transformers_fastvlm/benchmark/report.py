@@ -121,7 +121,9 @@ def training_report(record: dict[str, Any]) -> tuple[Table, list[str]]:
     """One row per method."""
     results = record["results"]
     config, points = results["config"], results["points"]
-    table = markdown_table(("method",), ("trainable M", "ms per step", "tokens/s", "peak MiB"))
+    peers = [point for point in points if point["method"] in config.get("peers", ())]
+    faster = tuple(f"× {peer['method']}" for peer in peers)
+    table = markdown_table(("method",), ("trainable M", "ms per step", "tokens/s", "peak MiB", *faster))
     for point in points:
         table.add_row(
             point["method"],
@@ -129,6 +131,7 @@ def training_report(record: dict[str, Any]) -> tuple[Table, list[str]]:
             milliseconds(point["median_s"], point["spread_s"]),
             f"{point['tokens_per_second']:.0f}",
             mebibytes(point["peak_memory_bytes"]),
+            *(f"{peer['median_s'] / point['median_s']:.2f}" for peer in peers),
         )
     checkpointing = "with" if config["gradient_checkpointing"] else "without"
     line = (

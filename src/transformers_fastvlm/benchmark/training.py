@@ -7,17 +7,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from ..auto import AutoModelForVision2Seq
 from ..configuration_fastvlm import FastVLMConfig
+from ..extras import require
 from ..inference import load_model
+from ..inference.model_loading import base_of
 from ..quantization import quantization_config
 from ..training import PARTS, lora_target_modules, parameter_groups, train_only
+from ..training.collator import learnt_positions
 from ..training.rows import NO_LOSS
-from .configurations import TrainingBenchmarkConfig
+from .configurations import CACHED, TrainingBenchmarkConfig
 from .machine import LIBRARIES, Machine, describe_machine
 from .synthetic import random_model
 from .timing import Timing, in_fresh_process, process_memory, synchronize, thread_count
@@ -42,6 +46,31 @@ class TrainingPoint:
 
     def tokens_per_second(self) -> float:
         return self.tokens / self.timing.median
+
+
+@dataclass(frozen=True)
+class TrainingSubject:
+    """
+    A way to train, to time. To go to another process, its functions must be such that can be imported there.
+
+    Args:
+        name: in tables.
+        build: a model that trains, from the configuration.
+        batch: what a step of it takes, from the configuration and that model.
+        requires: modules beside PEFT.
+    """
+
+    name: str
+    build: Callable[[TrainingBenchmarkConfig], Any]
+    batch: Callable[[TrainingBenchmarkConfig, Any], dict[str, Any]]
+    requires: tuple[str, ...] = ()
+
+    def require(self) -> None:
+        """
+        Raises:
+            MissingLibraryError: if a module is not installed.
+        """
+        require(self.requires, "dev", self.name)
 
 
 @dataclass(frozen=True)
@@ -77,6 +106,11 @@ def build_trainable(config: TrainingBenchmarkConfig, method: str) -> Any:
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         targets = lora_target_modules(model)
         model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, task_type="CAUSAL_LM", target_modules=targets))
+    return ready_to_train(model, config)
+
+
+def ready_to_train(model: Any, config: TrainingBenchmarkConfig) -> Any:
+    """The model in training mode, with gradient checkpointing where that is asked for."""
     if config.gradient_checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -98,12 +132,36 @@ def make_batch(config: TrainingBenchmarkConfig, settings: FastVLMConfig) -> dict
     return {name: tensor.to(config.device) for name, tensor in batch.items()}
 
 
-def measure_method(config: TrainingBenchmarkConfig, method: str) -> TrainingPoint:
+def batch_of_pixels(config: TrainingBenchmarkConfig, model: Any) -> dict[str, Any]:
+    """`make_batch` for a model of ours, as `fastvlm finetune` collates it."""
+    batch = make_batch(config, model.config)
+    return batch | learnt_positions(batch["labels"])
+
+
+@torch.no_grad()
+def batch_of_features(config: TrainingBenchmarkConfig, model: Any) -> dict[str, Any]:
+    """The same with the encoder's features in place of the pixels, as `ImageFeatures` keeps them."""
+    batch = batch_of_pixels(config, model)
+    encoder = base_of(model).model.vision_tower
+    features = encoder(batch.pop("pixel_values")).last_hidden_state
+    return batch | {"mm_encoder_outputs": {"image": {"last_hidden_state": features}}}
+
+
+METHOD_SUBJECTS = {
+    name: TrainingSubject(name, partial(build_trainable, method=name.removesuffix(CACHED)), batch)
+    for name, batch in (
+        *((name, batch_of_pixels) for name in ("lora", "qlora", "full")),
+        *((name + CACHED, batch_of_features) for name in ("lora", "qlora")),
+    )
+}
+
+
+def measure_method(config: TrainingBenchmarkConfig, subject: TrainingSubject) -> TrainingPoint:
     """Train a few steps and measure them. In a process of its own, or memory of earlier methods counts too."""
     device = torch.device(config.device)
     with thread_count(config.threads):
-        model = build_trainable(config, method)
-        batch = make_batch(config, model.config)
+        model = subject.build(config)
+        batch = subject.batch(config, model)
         optimizer = torch.optim.AdamW(parameter_groups(model, 1e-5))
         seconds = []
         for step in range(config.warmup + config.steps):
@@ -117,7 +175,7 @@ def measure_method(config: TrainingBenchmarkConfig, method: str) -> TrainingPoin
                 seconds.append(time.perf_counter() - start)
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else process_memory("VmHWM")
-    return TrainingPoint(method, Timing(tuple(seconds), peak), batch["input_ids"].numel(), trainable)
+    return TrainingPoint(subject.name, Timing(tuple(seconds), peak), batch["input_ids"].numel(), trainable)
 
 
 def run_training_benchmark(
@@ -133,9 +191,10 @@ def run_training_benchmark(
     """
     points = []
     with model_or_random(config.model) as folder:
-        for method in config.methods:
-            progress(f"training with {method}")
-            points.append(in_fresh_process(measure_method, replace(config, model=folder), method))
+        of_folder = replace(config, model=folder, peers=())
+        for subject in (*(METHOD_SUBJECTS[name] for name in config.methods), *config.peers):
+            progress(f"training with {subject.name}")
+            points.append(in_fresh_process(measure_method, of_folder, subject))
     with thread_count(config.threads):
         machine = describe_machine(torch.device(config.device), (*LIBRARIES, "peft", "bitsandbytes"))
     return TrainingBenchmark(config, machine, tuple(points))

@@ -12,28 +12,40 @@ from rich.console import Console
 from ..inference.model_options import ModelOptions
 from ..programs.commands import command_line, console, draw, prepare_outputs
 from ..programs.options import filled, with_options_of
-from .configuration import EvaluationConfig
+from .configuration import EvaluationConfig, RowEvaluationConfig
 
 
 @with_options_of(ModelOptions)
-@with_options_of(EvaluationConfig, commas=True)
+@with_options_of(EvaluationConfig, commas=True, optional=["tasks"])
+@with_options_of(RowEvaluationConfig, optional=["data"], without=["batch_size", "limit", "device", "output"])
 def evaluate(
     load_in_4bit: Annotated[bool, typer.Option("--load-in-4bit", help="The same as --quantization nf4.")] = False,
     pictures: Annotated[Path | None, typer.Option(help="Folder to draw a picture into.")] = None,
     **options: Any,
 ) -> None:
-    """Score a checkpoint on benchmarks, through lmms-eval. Several GPUs: accelerate launch -m transformers_fastvlm."""
-    from . import plots, runner
-    from .report import print_results
+    """Score a checkpoint on benchmarks, through lmms-eval, or with --data on rows of one's own.
 
+    Several GPUs: accelerate launch -m transformers_fastvlm evaluate, with the same options.
+    """
     errors = Console(stderr=True)
     model = filled(ModelOptions, options)
     if load_in_4bit:
         model = replace(model, quantization="nf4")
-    config = filled(EvaluationConfig, options, model=model, command=command_line())
+    if (options["data"] is None) == (options["tasks"] is None):
+        raise typer.BadParameter("Give either --tasks or --data.")
+    own = options["data"] is not None
+    config: Any = filled(
+        RowEvaluationConfig if own else EvaluationConfig, options, model=model, command=command_line()
+    )
     prepare_outputs(config.output, pictures, "--output")
-    runner.quieten_harness()
-    results = runner.run_evaluation(config)
+    from . import own_rows, plots, runner
+    from .report import print_results
+
+    if own:
+        results = own_rows.evaluate_rows(config)
+    else:
+        runner.quieten_harness()
+        results = runner.run_evaluation(config)
     if results is None:
         return
     print_results(results, console())

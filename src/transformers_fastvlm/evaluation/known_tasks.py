@@ -46,4 +46,5 @@ METRIC_NAMES = {
     "ocrbench_accuracy": "Accuracy",
     "relaxed_overall": "Relaxed accuracy",
     "seed_image": "Accuracy, images",
+    "vqa_accuracy": "VQA accuracy",
 }

@@ -5,32 +5,20 @@
 import argparse
 import difflib
 import inspect
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ..extras import installed_versions, require
-from ..programs.files import write_text
+from ..extras import require
 from .configuration import EvaluationConfig
 from .images import blank_for_unreadable, pil_as_it_was
 from .known_tasks import KNOWN_TASKS, METRIC_NAMES
+from .result_files import results_record, write_results
 
 # Metrics that are files to hand in, not scores.
 _NO_SCORES = ("alias", "bypass", "submission")
-_LIBRARIES = (
-    "transformers-fastvlm",
-    "transformers",
-    "torch",
-    "lmms-eval",
-    "datasets",
-    "peft",
-    "bitsandbytes",
-    "torchao",
-)
 
 
 class EvaluationError(ValueError):
@@ -85,22 +73,9 @@ def run_evaluation(config: EvaluationConfig) -> dict[str, Any] | None:
         lost = {document for name, document in unreadable if name == task.task_name}
         rows += list(task_rows(task, found, lost))
         samples += [_sample(task, sample, lost) for sample in found["samples"][task.task_name]]
-    results = {
-        "model": config.model.pretrained,
-        "command": config.command,
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "versions": installed_versions(_LIBRARIES),
-        "settings": _settings(config, model),
-        "results": rows,
-    }
-    _write(config, results, samples)
+    results = results_record(config.model.pretrained, config.command, _settings(config, model), rows)
+    write_results(config.output, results, samples)
     return results
-
-
-def _write(config: EvaluationConfig, results: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-    lines = (json.dumps(sample, ensure_ascii=False, default=str) + "\n" for sample in samples)
-    write_text(config.samples_path, "".join(lines))
-    write_text(config.output, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
 
 
 def quieten_harness() -> None:

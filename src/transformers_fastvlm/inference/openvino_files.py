@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..modeling_fastvithd import FastViTHDModel
+from .fingerprints import fingerprint
 
 _FORMAT = "2"  # of the files, and of what conversion makes of an encoder
 _PARTIAL = ".partial-"  # folders with files that are being written
@@ -141,11 +142,5 @@ def _fingerprint(encoder: FastViTHDModel, calibration_pixels: torch.Tensor | Non
     versions = {name: metadata.version(name) for name in ("openvino", "torch", "transformers-fastvlm")}
     if calibration_pixels is not None:
         versions["nncf"] = metadata.version("nncf")
-    described = json.dumps([_FORMAT, versions, encoder.config.to_dict()], sort_keys=True, default=str)
-    digest = hashlib.sha256(described.encode())
-    for tensor in encoder.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    if calibration_pixels is not None:
-        digest.update(str(tuple(calibration_pixels.shape)).encode())
-        digest.update(calibration_pixels.detach().float().contiguous().numpy().data)
-    return digest.hexdigest()[:32]
+    others = [] if calibration_pixels is None else [calibration_pixels]
+    return fingerprint([_FORMAT, versions, encoder.config.to_dict()], encoder, *others)

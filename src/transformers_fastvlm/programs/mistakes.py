@@ -85,7 +85,7 @@ def end_with_one_line(error: Exception, program: str) -> NoReturn:
 def mistakes_in_one_line() -> Iterator[None]:
     """For the `main` of a script: a user's mistake, or what an argument parser complains of, ends in one line."""
     program = Path(sys.argv[0]).name
-    with _parsers_in_one_line():
+    with parsers_in_one_line():
         try:
             yield
         except Exception as error:
@@ -93,8 +93,8 @@ def mistakes_in_one_line() -> Iterator[None]:
 
 
 @contextmanager
-def _parsers_in_one_line() -> Iterator[None]:
-    """Without the usage before it, which has hundreds of lines for all of `TrainingArguments`."""
+def parsers_in_one_line() -> Iterator[None]:
+    """Argument parsers complain without the usage, which has hundreds of lines for all of `TrainingArguments`."""
 
     def error(self: argparse.ArgumentParser, message: str) -> NoReturn:
         self.exit(EXIT_CODE, f"{self.prog}: error: {' '.join(message.split())} (--help lists the options)\n")

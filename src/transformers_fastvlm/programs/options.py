@@ -45,6 +45,8 @@ def with_options_of(
 
     def parameter(field: Field) -> Parameter:
         kind, is_argument = field.type, field.name == argument
+        if commas and get_origin(kind) is tuple:
+            kind = str
         if field.name in optional:
             kind = kind | None  # type: ignore[operator]
         help_text = escape(descriptions[field.name])
@@ -52,8 +54,6 @@ def with_options_of(
         default = without if field.default is MISSING else field.default
         if isinstance(default, tuple):
             default = ",".join(map(str, default)) if commas else list(default)
-        if commas and get_origin(kind) is tuple:
-            kind = str
         information = typer.Argument(help=help_text) if is_argument else _option(field, kind, help_text)
         annotation: Any = Annotated[_typer_type(kind), information]
         return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -3,7 +3,6 @@
 """What the card tells besides: measurements, training facts, an example. Read before anything is loaded."""
 
 import math
-import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..evaluation.comparison import read_results
 from ..evaluation.report import score
+from ..programs.files import without_paths
 from .checkpoint_source import CheckpointSource
 from .errors import PublishError
 from .folder_files import read_object
@@ -129,11 +129,6 @@ def public_command(command: str, settings: PublishSettings) -> str:
 def _option_and_value(word: str) -> list[str]:
     option, equals, value = word.partition("=")
     return [option, value] if equals and option.startswith("--") else [word]
-
-
-def without_paths(text: str) -> str:
-    """A text without the folders of whoever wrote it: of absolute paths, only the last part stays."""
-    return re.sub(r"(?<![\w.:/])~?/(?:[^\s/]+/)*([^\s/]+)", r"\1", text)
 
 
 def _benchmark_table(content: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -91,7 +91,7 @@ def _original_licence(source: CheckpointSource, settings: PublishSettings, text:
 def _users_licence(
     source: CheckpointSource, settings: PublishSettings, text: str | None, known: frozenset[str]
 ) -> Licence:
-    identifier = settings.license or source.metadata.get("license")
+    identifier = settings.license or source.metadata.get("license") or source.config.weights_license
     if identifier is None:
         raise PublishError(
             "No licence is known for these weights. Say which with `--license`, such as `--license apache-2.0`."

@@ -40,7 +40,7 @@ def write_model_card(
         repo_id=settings.repo_id,
         adapter=settings.adapter,
         base_model=_base_model(source, settings),
-        usage=_usage(source, settings),
+        usage=usage(settings.repo_id),
         remote_code=settings.remote_code and not settings.adapter,
         quantized=settings.variant in QUANTIZED_VARIANTS or source.is_quantized,
         decoder=_decoder_name(source.config),
@@ -79,12 +79,6 @@ def _base_model(source: CheckpointSource, settings: PublishSettings) -> str | No
         return source.model.location
     known = source.metadata.get("base_model")
     return known[0] if known else None
-
-
-def _usage(source: CheckpointSource, settings: PublishSettings) -> str:
-    if not settings.adapter:
-        return usage(settings.repo_id)
-    return usage(settings.base_model or source.model.location, settings.repo_id)
 
 
 def _relation(settings: PublishSettings, source: CheckpointSource) -> str | None:

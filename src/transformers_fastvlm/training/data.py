@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+import PIL.Image
 
 from ..processing_fastvlm import FastVLMProcessor
 from .layouts import KNOWN_COLUMNS, Reason, RowError, find_columns, taken_apart
 from .processes import process_state
 from .row_images import ROOT_COLUMN
-from .rows import RowFormat, read_row
+from .rows import EncodedText, RowFormat, read_row
 from .sources import (
     FAULT_COLUMN,
     LINE_COLUMN,
@@ -43,6 +46,9 @@ _WHAT = {
 _ROWS_NAMED = 5
 # Of rows that may each have other columns, so many are looked at for those that are wanted.
 _ROWS_SEARCHED = 1000
+
+
+ReadRow = Callable[[FastVLMProcessor, dict[str, Any], RowFormat], tuple[EncodedText, list[PIL.Image.Image]]]
 
 
 class MissingColumnError(KeyError, ValueError):
@@ -171,7 +177,8 @@ def prepare_dataset(
     dataset: Dataset | IterableDataset,
     processor: FastVLMProcessor,
     row_format: RowFormat | None = None,
-    faulty_rows: Literal["stop", "skip"] = "stop",
+    faulty_rows: str = "stop",
+    read: ReadRow = read_row,
 ) -> tuple[Dataset | IterableDataset, RowReport]:
     """
     Find the rows that cannot be trained on before the training does: all at once, or, of a stream, as they come.
@@ -180,6 +187,7 @@ def prepare_dataset(
         processor: counts the tokens.
         row_format: the columns, and how long an example may be.
         faulty_rows: `"stop"` raises at the first, `"skip"` leaves them out and counts them.
+        read: finds what is wrong with a row; `read_preference_row` for those with a chosen and a rejected answer.
 
     Returns:
         the rows to train on, with their images undecoded and without the columns that training does not need; and a
@@ -197,7 +205,7 @@ def prepare_dataset(
     if faulty_rows not in ("stop", "skip"):
         raise ValueError(f"`faulty_rows` is 'stop' or 'skip', not {faulty_rows!r}.")
     dataset = _needed_columns(dataset, row_format)
-    check = _RowCheck(processor, row_format, skip=faulty_rows == "skip")
+    check = _RowCheck(processor, row_format, skip=faulty_rows == "skip", read=read)
     if isinstance(dataset, IterableDataset):
         return dataset.filter(check), check.report
     kept = check.all_of(dataset)
@@ -272,8 +280,8 @@ def recognised_layout(dataset: Dataset | IterableDataset, row_format: RowFormat 
 class _RowCheck:
     """Says of rows whether they can be trained on, and keeps the report."""
 
-    def __init__(self, processor: FastVLMProcessor, row_format: RowFormat, skip: bool):
-        self.processor, self.row_format, self.skip = processor, row_format, skip
+    def __init__(self, processor: FastVLMProcessor, row_format: RowFormat, skip: bool, read: ReadRow):
+        self.processor, self.row_format, self.skip, self.read = processor, row_format, skip, read
         self.report = RowReport()
 
     def __call__(self, row: dict[str, Any], index: int = 0) -> bool:
@@ -283,7 +291,7 @@ class _RowCheck:
         self.report.unit = UNITS[column] if column else "row"
         self.report.checked += 1
         try:
-            text, images = read_row(self.processor, row, self.row_format)
+            text, images = self.read(self.processor, row, self.row_format)
         except RowError as error:
             named = f"{self.report.unit} {place}"
             if not self.skip:

@@ -147,6 +147,16 @@ def to_messages(row: Mapping[str, Any], columns: Columns, question: str) -> list
     return [_checked(turn) for turn in LAYOUTS[columns.layout].turns(row, columns.words, question)]
 
 
+def accepted_answers(row: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
+    """The answers that a row has a column of, first the one that is trained on; none of other layouts."""
+    if columns.layout != "question":
+        return ()
+    value = row[columns.words["answer"]]
+    first = one_of(value)
+    others = [str(each) for each in all_answers(value) if isinstance(each, (str, int, float))]
+    return tuple(sorted(others, key=lambda answer: answer != str(first)))
+
+
 def to_preference(row: Mapping[str, Any], columns: Columns) -> tuple[list[Message], list[Message], list[Message]]:
     """
     The turns of a prompt, and of the chosen and the rejected answer to it.

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The images of a row: where its columns and its messages have them, and which of them may be read."""
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from .layouts import IMAGE_TOKEN, Message, RowError
 # Of every row: the folder that its images are in, as a file of rows names them. Empty where rows come from elsewhere.
 ROOT_COLUMN = "source_root"
 _IMAGE_KINDS = ("image", "image_url")
+_ORIENTATION = 0x0112  # of EXIF
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,33 @@ def read_row_image(value: Any, index: int, root: str | None, access: ImageAccess
         return to_rgb(value if isinstance(value, PIL.Image.Image) else read_image(value))
     except Exception as error:  # requests, decoders and pixels fail in many ways
         raise RowError(f"Image {index}: {error}", "image") from error
+
+
+def image_digest(value: Any, root: str | None, access: ImageAccess) -> str:
+    """
+    What tells an image from others, unread: a digest of its file's bytes, or of its pixels where it is decoded. An
+    address stands for itself.
+
+    Args:
+        value, root, access: as of `read_row_image`.
+
+    Raises:
+        RowError: if there is none, or its file may not be read.
+    """
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    digest = hashlib.sha256()
+    try:
+        if isinstance(value, (str, os.PathLike)):
+            name = _allowed(os.fspath(value), root, access)
+            value = Path(name).read_bytes() if _exists(Path(name)) else name.encode()
+        if isinstance(value, PIL.Image.Image):
+            digest.update(repr((value.mode, value.size, value.getexif().get(_ORIENTATION))).encode())
+            value = value.tobytes()
+        digest.update(value)
+    except Exception as error:  # as when it is read
+        raise RowError(f"An image cannot be read: {error}", "image") from error
+    return digest.hexdigest()
 
 
 def _allowed(name: str, root: str | None, access: ImageAccess) -> str:

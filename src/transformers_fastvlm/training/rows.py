@@ -10,7 +10,17 @@ import PIL.Image
 import torch
 
 from ..processing_fastvlm import FastVLMProcessor
-from .layouts import LAYOUTS, QUESTION, TOO_LONG, Message, RowError, find_columns, taken_apart, to_messages
+from .layouts import (
+    LAYOUTS,
+    QUESTION,
+    TOO_LONG,
+    Columns,
+    Message,
+    RowError,
+    find_columns,
+    taken_apart,
+    to_messages,
+)
 from .row_images import ROOT_COLUMN, ImageAccess, put_in_place, read_row_image, values_in
 from .sources import FAULT_COLUMN
 
@@ -65,6 +75,52 @@ class EncodedText:
     shortened: bool = False
 
 
+@dataclass(frozen=True)
+class RowMessages:
+    """The conversation of a row as `apply_chat_template` takes it, with its images still unread.
+
+    Attributes:
+        messages: turns; an image is a part that says no more, or a placeholder token in a text.
+        images: as the row names them, in the order of their places.
+        root: folder that paths are relative to; `None` for rows that are no file's.
+    """
+
+    messages: list[Message]
+    images: list[Any]
+    root: str | None
+
+
+def read_messages(row: Mapping[str, Any], row_format: RowFormat, image_token: str) -> RowMessages:
+    """
+    Raises:
+        RowError: if the row has none of the known layouts, no assistant turn, or more or fewer images than places.
+    """
+    row, columns = read_columns(row, row_format)
+    messages = to_messages(row, columns, row_format.question)
+    if all(message["role"] != "assistant" for message in messages):
+        raise RowError("There is no assistant turn, so there is nothing to learn.", "assistant")
+    messages, images = put_in_place(messages, named_images(row, columns), image_token)
+    return RowMessages(messages, images, row.get(ROOT_COLUMN))
+
+
+def read_columns(row: Mapping[str, Any], row_format: RowFormat) -> tuple[Mapping[str, Any], Columns]:
+    """
+    A row, taken apart, and which of its columns its layout is in.
+
+    Raises:
+        RowError: if it has none of the known layouts.
+    """
+    if fault := row.get(FAULT_COLUMN):
+        raise RowError(fault, "json")
+    row = taken_apart(row)
+    return row, find_columns(row, row_format.layout, row_format.messages_column, row_format.images_column)
+
+
+def named_images(row: Mapping[str, Any], columns: Columns) -> list[Any]:
+    """The images of a row, as its column has them."""
+    return values_in(row.get(columns.images)) if columns.images else []
+
+
 def read_conversation(
     row: Mapping[str, Any], row_format: RowFormat, image_token: str
 ) -> tuple[list[Message], list[PIL.Image.Image]]:
@@ -73,20 +129,18 @@ def read_conversation(
     order of their places.
 
     Raises:
-        RowError: if it has none of the known layouts, no assistant turn, or an image that is missing, unreadable or
-            may not be read.
+        RowError: as `read_messages` does; if an image is missing, unreadable or may not be read.
     """
-    if fault := row.get(FAULT_COLUMN):
-        raise RowError(fault, "json")
-    root = row.get(ROOT_COLUMN)
-    row = taken_apart(row)
-    columns = find_columns(row, row_format.layout, row_format.messages_column, row_format.images_column)
-    messages = to_messages(row, columns, row_format.question)
-    if all(message["role"] != "assistant" for message in messages):
-        raise RowError("There is no assistant turn, so there is nothing to learn.", "assistant")
-    values = values_in(row.get(columns.images)) if columns.images else []
-    messages, values = put_in_place(messages, values, image_token)
-    return messages, [read_row_image(each, index, root, row_format.access) for index, each in enumerate(values)]
+    found = read_messages(row, row_format, image_token)
+    return found.messages, read_images(found, row_format)
+
+
+def read_images(found: RowMessages, row_format: RowFormat) -> list[PIL.Image.Image]:
+    """
+    Raises:
+        RowError: if one is missing, unreadable or may not be read.
+    """
+    return [read_row_image(each, index, found.root, row_format.access) for index, each in enumerate(found.images)]
 
 
 def encode_text(
@@ -156,9 +210,18 @@ def read_row(
         RowError: if the row cannot be trained on.
     """
     messages, images = read_conversation(row, row_format, processor.image_token)
+    return encode_text(processor, messages, tokens_of(processor, images), row_format), images
+
+
+def tokens_of(processor: FastVLMProcessor, images: list[PIL.Image.Image]) -> list[int]:
+    """How many visual tokens each image has."""
     sizes = [(image.height, image.width) for image in images]
-    tokens_per_image = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
-    return encode_text(processor, messages, tokens_per_image, row_format), images
+    return processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
+
+
+def pixels_of(processor: FastVLMProcessor, images: list[PIL.Image.Image]) -> torch.Tensor | None:
+    """`(crops, 3, R, R)`, float32; `None` without images."""
+    return processor.image_processor(images, return_tensors="pt")["pixel_values"] if images else None
 
 
 def encode_row(
@@ -174,4 +237,4 @@ def encode_row(
         RowError: if the row cannot be trained on.
     """
     text, images = read_row(processor, row, row_format)
-    return text, processor.image_processor(images, return_tensors="pt")["pixel_values"] if images else None
+    return text, pixels_of(processor, images)
