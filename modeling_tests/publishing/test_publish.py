@@ -26,9 +26,9 @@ from running_scripts import run_command
 from test_checkpoint_formats import golden_inputs  # noqa: F401
 from tiny_models import adapter_for, write_tiny_checkpoint
 from transformers_fastvlm import AutoModelForVision2Seq
+from transformers_fastvlm.inference.fixed_inputs import fixed_inputs, last_logits
 from transformers_fastvlm.publishing.command import ask_to_overwrite, publish_command
 from transformers_fastvlm.publishing.errors import PublishError
-from transformers_fastvlm.publishing.fixed_inputs import fixed_inputs, last_logits
 from transformers_fastvlm.publishing.hub_transfer import Target
 from transformers_fastvlm.publishing.publication import publish, verify_download
 from transformers_fastvlm.publishing.publish_settings import PublishSettings

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tiny_models import write_tiny_checkpoint
+from transformers_fastvlm.inference.fixed_inputs import fixed_inputs, last_logits
 from transformers_fastvlm.publishing.checkpoint_source import resolve_source
 from transformers_fastvlm.publishing.errors import PublishError
-from transformers_fastvlm.publishing.fixed_inputs import fixed_inputs, last_logits
 from transformers_fastvlm.publishing.publication import publish
 from transformers_fastvlm.publishing.publish_settings import PublishSettings
 from transformers_fastvlm.publishing.source_loading import load_model, load_processor

@@ -31,7 +31,7 @@ DEFAULT_IMAGE_TOKEN_ID = 151646
 # The licence of the authors' weights, by its identifier on the Hub. It goes with every derivative of them.
 ORIGINAL_LICENSE = "apple-amlr"
 
-_TEXT_KEYS = (
+TEXT_KEYS = (
     "attention_dropout",
     "bos_token_id",
     "eos_token_id",
@@ -75,7 +75,7 @@ def _from_original(config: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("This `llava_qwen2` configuration names no vision tower (`mm_vision_tower` is missing).")
     if (projector := config.get("mm_projector_type")) != "mlp2x_gelu":
         raise ValueError(f"Unknown projector {projector!r} in `mm_projector_type`. FastVLM has 'mlp2x_gelu'.")
-    text_config = {key: config[key] for key in _TEXT_KEYS if config.get(key) is not None}
+    text_config = {key: config[key] for key in TEXT_KEYS if config.get(key) is not None}
     stops = [config.get("eos_token_id", IM_END_ID), config.get("bos_token_id", ENDOFTEXT_ID)]
     return {
         "architectures": config.get("architectures"),
@@ -302,6 +302,19 @@ _ENCODER_PARTS = [
     (r"\.se\.(?:reduce|fc1)\.", ".squeeze_excite.reduce."),
     (r"\.se\.(?:expand|fc2)\.", ".squeeze_excite.expand."),
 ]
+
+
+def to_own_name(name: str) -> str:
+    """A tensor's name in a whole checkpoint of any format, in ours."""
+    for pattern, replacement in _TOP_LEVEL:
+        name = re.sub(pattern, replacement, name)
+    prefix = "model.vision_tower."
+    if not name.startswith(prefix):
+        return name
+    part = name.removeprefix(prefix)
+    for pattern, replacement in _ENCODER_PARTS:
+        part = re.sub(pattern, replacement, part)
+    return prefix + part
 
 
 class OneWayRenaming(WeightRenaming):

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from .asking.command import ask, chat
 from .benchmark.command import bench
 from .evaluation.command import evaluate, report
+from .export.command import export_command
 from .programs.commands import end_after
 from .publishing.command import publish_command
 from .scripts.command import SETTINGS, finetune_command
@@ -46,6 +47,7 @@ app.add_typer(bench, name="bench")
 app.command("data")(data_command)
 app.command()(evaluate)
 app.command()(report)
+app.command("export")(export_command)
 app.command("finetune", context_settings=SETTINGS)(finetune_command)
 app.command("publish")(publish_command)
 app.command("serve")(serve_command)

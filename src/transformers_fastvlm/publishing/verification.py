@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from ..inference.fixed_inputs import fixed_inputs, last_logits
 from .card_rules import card_errors
 from .checkpoint_source import CheckpointSource
 from .errors import PublishError, told_as
-from .fixed_inputs import fixed_inputs, last_logits
 from .folder_files import files_in
 from .hub_lists import BUNDLED, HubLists
 from .private_words import private_words

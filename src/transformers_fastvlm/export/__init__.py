@@ -1,0 +1,9 @@
+# Copyright 2026 The transformers-fastvlm authors
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints in the formats of other programs, each verified against the model."""
+
+from .configuration import TARGETS, ExportSettings
+from .errors import ExportError
+from .exporting import Exported, export
+
+__all__ = ["TARGETS", "ExportError", "ExportSettings", "Exported", "export"]
