@@ -153,6 +153,6 @@ def foreign_tensors(model: Any, layout: str) -> dict[str, torch.Tensor]:
     tensors["lm_head.weight"] = model.get_output_embeddings().weight.detach().clone()
     head = _PREFIXES[ORIGINAL] + "head.proj"
     if layout == ORIGINAL and head not in tensors:
-        width, projection = model.config.vision_config.hidden_size, FastViTHDConfig().projection_dim
-        tensors[head] = torch.zeros(width, projection, dtype=model.model.vision_tower.dtype)
+        shape: Any = model.config.vision_config.hidden_size, FastViTHDConfig().projection_dim
+        tensors[head] = torch.zeros(shape, dtype=model.model.vision_tower.dtype)
     return tensors

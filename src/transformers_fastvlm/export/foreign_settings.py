@@ -80,7 +80,7 @@ def _upstream_config(model: Any, processor: Any) -> dict[str, Any]:
     side = processor.image_processor.get_resolution()
     config = FastVlmConfig(
         text_config={**model.config.text_config.to_dict(), "tie_word_embeddings": False},
-        image_token_id=model.config.image_token_id,
+        image_token_index=model.config.image_token_id,
         image_seq_length=(side // model.config.vision_config.stride) ** 2,
         tie_word_embeddings=False,
         dtype=str(model.dtype).removeprefix("torch."),
