@@ -16,5 +16,9 @@ def export_command(**options: Any) -> None:
     from .exporting import export
 
     done = export(settings)
-    told = f"Wrote {done.folder}, {done.size / 1e6:.0f} MB; its scores differ by {done.difference:.1e} of the largest."
+    found = done.comparison
+    told = (
+        f"Wrote {done.folder}, {done.size / 1e6:.0f} MB. Its scores differ by {found.difference:.1e} of the largest, "
+        f"where {done.bound:.1e} may be; {found.same} of {found.count} answers are the same."
+    )
     console().print(told, markup=False, highlight=False)

@@ -5,7 +5,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-TARGETS = ("original", "upstream")
+TARGETS = ("original", "upstream", "onnx")
+PRECISIONS = {"onnx": ("fp32", "fp16", "q8", "q4")}
 
 
 @dataclass(frozen=True)
@@ -15,24 +16,30 @@ class ExportSettings:
 
     Args:
         source: Folder or Hub id of a FastVLM checkpoint in any layout.
-        to: Of original (the authors' layout: for their code, their app and mlx-vlm) and upstream (transformers' own).
+        to: Of original (the authors' layout: for their code, their app and mlx-vlm), upstream (transformers' own) and
+            onnx (ONNX Runtime, and transformers.js in Node and browsers).
         output: Folder to write; must not be there yet, or be empty.
         adapter: Folder or Hub id of a PEFT adapter to merge into it.
-        max_shard_size: Of a weight file.
+        precision: Of an ONNX export's decoder: fp32, fp16, q8 or q4. Below fp32, other weights are stored as float16.
+        max_shard_size: Of a weight file, in the first two.
 
     Raises:
-        ValueError: if the target is unknown, or the folder is not empty or cannot be made.
+        ValueError: if the target is unknown, it has no such precision, or the folder is not empty or cannot be made.
     """
 
     source: str
     to: str
     output: Path
     adapter: str | None = None
+    precision: str = "fp32"
     max_shard_size: str = "5GB"
 
     def __post_init__(self):
         if self.to not in TARGETS:
             raise ValueError(f"Unknown target {self.to!r}; known are {', '.join(TARGETS)}.")
+        precisions = PRECISIONS.get(self.to, ("fp32",))
+        if self.precision not in precisions:
+            raise ValueError(f"--precision: --to {self.to} has {', '.join(precisions)}, not {self.precision!r}.")
         if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
             raise ValueError(f"--output: {self.output} is there already, and not empty.")
         if not self.output.absolute().parent.is_dir():

@@ -13,20 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import save_torch_state_dict
 
 from ..checkpoint_files import tensor_headers, weight_files
-from ..checkpoint_formats import ORIGINAL, UPSTREAM
 from ..inference import load_model
-from ..inference.fixed_inputs import fixed_inputs, last_logits
 from ..processing_fastvlm import FastVLMProcessor
+from .answers import Comparison, answers_of, compare
 from .configuration import ExportSettings
 from .errors import ExportError
-from .foreign_layouts import foreign_tensors, require_layout_fits
-from .foreign_settings import write_settings
+from .targets import target_of
 
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-_LAYOUTS = {"original": ORIGINAL, "upstream": UPSTREAM}
 
 
 @dataclass(frozen=True)
@@ -34,12 +30,14 @@ class Exported:
     """
     Args:
         folder: that was written.
-        difference: the largest of the logits' differences, as a share of the largest logit.
+        comparison: of what is in it with the model.
+        bound: that the comparison's difference was held against.
         size: bytes on disk.
     """
 
     folder: Path
-    difference: float
+    comparison: Comparison
+    bound: float
     size: int
 
 
@@ -50,21 +48,29 @@ def export(settings: ExportSettings) -> Exported:
     Raises:
         ExportError: if the model has parts that the format cannot say, before anything is written; or if what was
             written does not give the model's scores. Then nothing is left.
+        MissingLibraryError: if the format needs a library that is not installed.
         OSError, ValueError: if the checkpoint cannot be loaded, or the folder not be written.
     """
-    model = load_model(settings.source, adapter=settings.adapter, dtype=stored_dtype(settings.source))
+    target = target_of(settings)
+    dtype = stored_dtype(settings.source) if target.keeps_dtype else torch.float32
+    model = load_model(settings.source, adapter=settings.adapter, dtype=dtype)
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise ExportError("Its weights are quantized: export what they were made from.")
     if settings.adapter is not None:
         model = model.merge_and_unload()
     processor: Any = FastVLMProcessor.from_pretrained(settings.source)
-    layout = _LAYOUTS[settings.to]
-    require_layout_fits(model.config)
+    target.require_fits(model)
+    expected = answers_of(model, processor)
+    bound = target.bound(model.dtype)
     with new_folder(settings.output) as folder:
-        tensors = foreign_tensors(model, layout)
-        save_torch_state_dict(tensors, folder, max_shard_size=settings.max_shard_size, metadata={"format": "pt"})
-        write_settings(folder, model, processor, layout)
-        difference = _difference(model, processor, folder)
-        size = sum(path.stat().st_size for path in folder.rglob("*"))
-    return Exported(settings.output, difference, size)
+        target.write(model, processor, folder)
+        del model  # so that it does not take memory beside what is read again
+        read, reader = target.read(folder)
+        comparison = compare(answers_of(read, reader), expected, bound)
+        del read
+        target.seal(folder, comparison)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Exported(settings.output, comparison, bound, size)
 
 
 def stored_dtype(source: str) -> torch.dtype | str:
@@ -87,21 +93,6 @@ def new_folder(output: Path) -> Iterator[Path]:
         os.replace(part, output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _difference(model: Any, processor: Any, folder: Path) -> float:
-    """Between the model's scores and those of what is in the folder, read as any checkpoint is."""
-    read = load_model(folder, dtype=model.dtype)
-    inputs = fixed_inputs(FastVLMProcessor.from_pretrained(folder))
-    theirs, ours = last_logits(read, inputs).float(), last_logits(model, fixed_inputs(processor)).float()
-    largest = float(ours.abs().max())
-    difference = float((theirs - ours).abs().max()) / largest
-    bound = 16 * torch.finfo(model.dtype).eps
-    if not difference <= bound:
-        raise ExportError(
-            f"What was written differs: its scores by {difference:.1e} of the largest, more than {bound:.1e}."
-        )
-    return difference
 
 
 __all__ = ["Exported", "export", "new_folder"]

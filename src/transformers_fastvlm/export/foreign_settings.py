@@ -43,7 +43,8 @@ def write_settings(folder: Path, model: Any, processor: Any, layout: str) -> Non
         write_text(folder / "preprocessor_config.json", json.dumps(images, indent=2) + "\n")
 
 
-def _text_settings(model: Any) -> dict[str, Any]:
+def text_settings(model: Any) -> dict[str, Any]:
+    """The decoder's settings as flat ones, which older programs read."""
     text = model.config.text_config
     settings = {key: getattr(text, key) for key in TEXT_KEYS if getattr(text, key, None) is not None}
     rope = getattr(text, "rope_parameters", None) or {}
@@ -57,7 +58,7 @@ def _original_config(model: Any, processor: Any) -> dict[str, Any]:
     images = processor.image_processor
     aspect = "anyres" if images.do_tile else "pad" if images.do_pad else "square"
     return {
-        **_text_settings(model),
+        **text_settings(model),
         **_LLAVA,
         "architectures": ["LlavaQwen2ForCausalLM"],
         "image_aspect_ratio": aspect,
