@@ -12,7 +12,7 @@ SERVER = fastapi httpx openai prometheus_client uvicorn
 TINY_READER = checkpoints/tiny-reader
 TINY_TASKS = tiny_reading,tiny_counting,tiny_colours,tiny_digits,tiny_matching,tiny_retrieval
 
-.PHONY: demo test test-slow test-floor test-newest test-vllm gpu eval bench-check docs lint format clean
+.PHONY: demo test test-slow test-floor test-newest test-vllm test-browser gpu eval bench-check docs lint format clean
 
 demo: .venv/demo-ready
 	@.venv/bin/python examples/read_images.py
@@ -37,6 +37,10 @@ test-newest: .venv-newest/ready
 # vLLM's server, on the CPU, beside transformers. It takes threads as its own options say.
 test-vllm: .venv-vllm/ready
 	.venv-vllm/bin/python -m pytest modeling_tests/serving/test_vllm.py
+
+# Exports in Node and in Chromium, with transformers.js as npm has it.
+test-browser: .venv/browser-ready
+	.venv/bin/python -m pytest modeling_tests/export/test_javascript.py
 
 # On a CUDA GPU, where there is one: the tests of the device, then what it takes there, beside peers.
 gpu: .venv/dev-ready
@@ -101,5 +105,12 @@ format: .venv/dev-ready
 	.venv-vllm/bin/python $(PIP_INSTALL) -r .venv-vllm/requirements.txt "torch==2.13.0" peft $(TEST_TOOLS) -e .
 	touch $@
 
+# The runtime that npm's packages bring is enough for CPUs; its script would fetch one for GPUs.
+.venv/browser-ready: .venv/dev-ready examples/browser/package-lock.json
+	cd examples/browser && ONNXRUNTIME_NODE_INSTALL=skip npm ci --silent
+	.venv/bin/python $(PIP_INSTALL) playwright
+	command -v chromium || command -v google-chrome || (apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium)
+	touch $@
+
 clean:
-	rm -rf .venv .venv-floor .venv-newest .venv-vllm dist site .mypy_cache .pytest_cache .ruff_cache
+	rm -rf examples/browser/node_modules .venv .venv-floor .venv-newest .venv-vllm dist site .mypy_cache .pytest_cache .ruff_cache

@@ -24,6 +24,7 @@ REPLACED = {
 NEEDS = {
     "peft": ("peft", "accelerate"),
     "transformers_fastvlm.evaluation": ("evaluate", "rapidfuzz"),
+    "transformers_fastvlm.export": ("openvino", "nncf"),
     "transformers_fastvlm.inference": ("openvino", "nncf"),
     "transformers_fastvlm.quantization": ("bitsandbytes", "accelerate"),
     "transformers_fastvlm.training": ("accelerate", "datasets"),

@@ -32,7 +32,7 @@ FIGURES = [
     *sorted(ROOT.glob("docs/figures/*.json")),
 ]
 FIGURES += sorted(ROOT.glob("benchmarks/results/*.json"))
-OTHERS_PROGRAMS = {"docker", "hf", "kubectl", "pre-commit", "ray"}
+OTHERS_PROGRAMS = {"docker", "hf", "kubectl", "npm", "pre-commit", "ray"}
 
 
 def commands_of(page: Path) -> list[str]:

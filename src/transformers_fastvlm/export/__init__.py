@@ -6,5 +6,6 @@ from .configuration import TARGETS, ExportSettings
 from .errors import ExportError
 from .exporting import Exported, export
 from .onnx_runtime import load_onnx
+from .openvino_runtime import load_openvino
 
-__all__ = ["TARGETS", "ExportError", "ExportSettings", "Exported", "export", "load_onnx"]
+__all__ = ["TARGETS", "ExportError", "ExportSettings", "Exported", "export", "load_onnx", "load_openvino"]

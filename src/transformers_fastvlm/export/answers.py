@@ -29,7 +29,7 @@ class Answer:
 class Comparison:
     """
     Args:
-        difference: the largest of the first logits, as a share of the largest logit.
+        difference: the largest of the distances between first logits, as a share of their length.
         same: how many of the answers are the same, token for token.
         count: of them.
     """
@@ -54,12 +54,14 @@ def answers_of(model: Any, processor: Any) -> list[Answer]:
 def compare(exported: list[Answer], expected: list[Answer], bound: float) -> Comparison:
     """
     Raises:
-        ExportError: if the logits differ by more than a bound, as a share of the largest.
+        ExportError: if logits are further apart than a bound, as a share of their length.
     """
-    largest = max(float(answer.logits.abs().max()) for answer in expected)
-    differences = [float((ours.logits - theirs.logits).abs().max()) for ours, theirs in zip(exported, expected)]
-    difference = max(differences) / largest
+    difference = max(
+        float((ours.logits - theirs.logits).norm() / theirs.logits.norm()) for ours, theirs in zip(exported, expected)
+    )
     if not difference <= bound:  # NaN is not
-        raise ExportError(f"What was written differs: its scores by {difference:.1e} of the largest, not {bound:.1e}.")
+        raise ExportError(
+            f"What was written differs: its scores by {difference:.1e} of their length, over {bound:.1e}."
+        )
     same = sum(ours.tokens == theirs.tokens for ours, theirs in zip(exported, expected))
     return Comparison(difference, same, len(expected))

@@ -18,7 +18,7 @@ def export_command(**options: Any) -> None:
     done = export(settings)
     found = done.comparison
     told = (
-        f"Wrote {done.folder}, {done.size / 1e6:.0f} MB. Its scores differ by {found.difference:.1e} of the largest, "
+        f"Wrote {done.folder}, {done.size / 1e6:.0f} MB. Its scores differ by {found.difference:.1e} of their length, "
         f"where {done.bound:.1e} may be; {found.same} of {found.count} answers are the same."
     )
     console().print(told, markup=False, highlight=False)

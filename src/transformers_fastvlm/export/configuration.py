@@ -5,8 +5,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-TARGETS = ("original", "upstream", "onnx")
-PRECISIONS = {"onnx": ("fp32", "fp16", "q8", "q4")}
+TARGETS = ("original", "upstream", "onnx", "openvino")
+PRECISIONS = {"onnx": ("fp32", "fp16", "q8", "q4"), "openvino": ("fp32", "bf16", "int8", "int4")}
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,12 @@ class ExportSettings:
 
     Args:
         source: Folder or Hub id of a FastVLM checkpoint in any layout.
-        to: Of original (the authors' layout: for their code, their app and mlx-vlm), upstream (transformers' own) and
-            onnx (ONNX Runtime, and transformers.js in Node and browsers).
+        to: Of original (the authors' layout: for their code, their app and mlx-vlm), upstream (transformers' own),
+            onnx (ONNX Runtime, and transformers.js in Node and browsers) and openvino.
         output: Folder to write; must not be there yet, or be empty.
         adapter: Folder or Hub id of a PEFT adapter to merge into it.
-        precision: Of an ONNX export's decoder: fp32, fp16, q8 or q4. Below fp32, other weights are stored as float16.
+        precision: Of the decoder: for onnx fp32, fp16, q8 or q4, for openvino fp32, bf16, int8 or int4. Below fp32,
+            other weights are stored as float16.
         max_shard_size: Of a weight file, in the first two.
 
     Raises:

@@ -68,7 +68,7 @@ class _ExportedParts(FastVLMModel):
         return FastVLMImageFeatures(pooler_output=self.runtime.image_features(pixel_values.float()))
 
 
-class ExportedFastVLM(FastVLMForConditionalGeneration):
+class ExportedFastVLMForConditionalGeneration(FastVLMForConditionalGeneration):
     """
     An exported model, in Python: `generate` and all that is built on it, with greedy decoding, sampling and beams.
 
@@ -126,7 +126,7 @@ class ExportedFastVLM(FastVLMForConditionalGeneration):
             inputs_embeds = self.get_input_embeddings()(input_ids)
         encoded = (mm_encoder_outputs or {}).get("image")
         if pixel_values is not None:
-            encoded = self.get_image_features(pixel_values, return_dict=True)
+            encoded = self.model.get_image_features(pixel_values, return_dict=True)
         features = None
         if encoded is not None:
             features = encoded["pooler_output"]
@@ -137,19 +137,26 @@ class ExportedFastVLM(FastVLMForConditionalGeneration):
         past = int(cache.get_seq_length())
         if attention_mask is None:
             attention_mask = torch.ones(batch, past + positions, dtype=torch.int64)
-        if position_ids is None:
-            position_ids = torch.arange(past, past + positions)
-        position_ids = position_ids.expand(batch, positions)
-        logits = self.runtime.decode(inputs_embeds, attention_mask, position_ids, logits_to_keep, cache)
+        places = torch.arange(past, past + positions) if position_ids is None else position_ids
+        logits = self.runtime.decode(
+            inputs_embeds, attention_mask, places.expand(batch, positions), logits_to_keep, cache
+        )
         return FastVLMCausalLMOutputWithPast(
             logits=logits, image_hidden_states=features, **(cache_argument(cache) if use_cache is not False else {})
         )
 
 
+def tensors_in(cache: DynamicCache) -> list[torch.Tensor]:
+    """Keys and values of each layer in turn, `(batch, heads, positions, head_dim)`."""
+    layers: list[Any] = cache.layers
+    return [tensor for layer in layers for tensor in (layer.keys, layer.values)]
+
+
 def fill(cache: DynamicCache, tensors: list[torch.Tensor]) -> None:
-    """Replace all keys and values of a cache by each layer's in turn, `(batch, heads, positions, head_dim)`."""
+    """Replace all that `tensors_in` a cache."""
+    layers: list[Any] = cache.layers
     for index, (keys, values) in enumerate(zip(tensors[::2], tensors[1::2])):
-        if len(cache.layers) <= index:
+        if len(layers) <= index:
             cache.update(keys, values, index)
         else:
-            cache.layers[index].keys, cache.layers[index].values = keys, values
+            layers[index].keys, layers[index].values = keys, values

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From any checkpoint or adapter to a folder in another format, which is verified before it is put in its place."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -64,7 +65,8 @@ def export(settings: ExportSettings) -> Exported:
     bound = target.bound(model.dtype)
     with new_folder(settings.output) as folder:
         target.write(model, processor, folder)
-        del model  # so that it does not take memory beside what is read again
+        del model
+        gc.collect()  # so that it does not take memory beside what is read again
         read, reader = target.read(folder)
         comparison = compare(answers_of(read, reader), expected, bound)
         del read

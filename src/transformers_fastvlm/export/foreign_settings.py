@@ -28,7 +28,7 @@ _LLAVA = {
 
 def write_settings(folder: Path, model: Any, processor: Any, layout: str) -> None:
     """`config.json`, `generation_config.json` and the tokenizer's files, as readers of the layout want them."""
-    config = _original_config(model, processor) if layout == ORIGINAL else _upstream_config(model, processor)
+    config = original_config(model, processor) if layout == ORIGINAL else _upstream_config(model, processor)
     write_text(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
     model.generation_config.save_pretrained(folder)
     processor.tokenizer.save_pretrained(folder)
@@ -43,8 +43,7 @@ def write_settings(folder: Path, model: Any, processor: Any, layout: str) -> Non
         write_text(folder / "preprocessor_config.json", json.dumps(images, indent=2) + "\n")
 
 
-def text_settings(model: Any) -> dict[str, Any]:
-    """The decoder's settings as flat ones, which older programs read."""
+def _text_settings(model: Any) -> dict[str, Any]:
     text = model.config.text_config
     settings = {key: getattr(text, key) for key in TEXT_KEYS if getattr(text, key, None) is not None}
     rope = getattr(text, "rope_parameters", None) or {}
@@ -54,11 +53,12 @@ def text_settings(model: Any) -> dict[str, Any]:
     return settings | ({"eos_token_id": ends[0]} if isinstance(ends, list) else {})
 
 
-def _original_config(model: Any, processor: Any) -> dict[str, Any]:
+def original_config(model: Any, processor: Any) -> dict[str, Any]:
+    """`config.json` as the authors write it, flat."""
     images = processor.image_processor
     aspect = "anyres" if images.do_tile else "pad" if images.do_pad else "square"
     return {
-        **text_settings(model),
+        **_text_settings(model),
         **_LLAVA,
         "architectures": ["LlavaQwen2ForCausalLM"],
         "image_aspect_ratio": aspect,

@@ -37,9 +37,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not file.is_file():
             raise OSError(f"The export in {folder} is not whole: {name} is missing.")
         if file.stat().st_size != size:
-            raise OSError(
-                f"The export in {folder} is not whole: {name} has {file.stat().st_size} bytes of {size}."
-            )
+            raise OSError(f"The export in {folder} is not whole: {name} has {file.stat().st_size} bytes of {size}.")
     return manifest
 
 

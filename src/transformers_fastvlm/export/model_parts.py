@@ -5,11 +5,13 @@
 Between the parts, values are float32 whatever the weights are; keys and values have the decoder's dtype.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from ..outputs_fastvlm import CACHE_NAME
 from .errors import ExportError
@@ -41,13 +43,14 @@ class Decoder(nn.Module):
     """
     Decoder and head, for a prompt and for each step behind it.
 
-    `past_key_values` holds keys and values of each layer, `(batch, heads, past positions, head_dim)`. Returned are the
-    scores `(batch, kept positions, vocab)`, then each layer's keys and values with the new positions.
+    What `last_positions` makes of the last hidden states and `num_logits_to_keep` gets scores. `past_key_values` holds
+    keys and values of each layer, `(batch, heads, past positions, head_dim)`. Returned are the scores `(batch, kept
+    positions, vocab)`, then each layer's keys and values with the new positions.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, last_positions: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]):
         super().__init__()
-        self.model = model
+        self.model, self.last_positions = model, last_positions
 
     def forward(
         self,
@@ -58,8 +61,7 @@ class Decoder(nn.Module):
         past_key_values: list[tuple[torch.Tensor, torch.Tensor]],
     ) -> tuple[torch.Tensor, ...]:
         cache = DynamicCache()
-        for index, (key, value) in enumerate(past_key_values):
-            cache.update(key, value, index)
+        cache.layers += [_filled_layer(keys, values) for keys, values in past_key_values]
         outputs = self.model.model(
             inputs_embeds=inputs_embeds.to(self.model.dtype),
             attention_mask=attention_mask,
@@ -68,19 +70,18 @@ class Decoder(nn.Module):
             return_dict=True,
             **{CACHE_NAME: cache},
         )
-        outputs.last_hidden_state = _last_positions(outputs.last_hidden_state, num_logits_to_keep)
+        outputs.last_hidden_state = self.last_positions(outputs.last_hidden_state, num_logits_to_keep)
         logits = self.model.decoder_head(outputs).logits.float()
         layers = outputs[CACHE_NAME].layers
         return logits, *(tensor for layer in layers for tensor in (layer.keys, layer.values))
 
 
-def _last_positions(hidden: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """The last so many of `(batch, positions, hidden)`, all of them for 0: a slice that PyTorch has no graph for."""
-    axis, end = torch.tensor([1]), torch.tensor([torch.iinfo(torch.int64).max])
-    # The graph finds out how many come out; here, the shape only has to have as many dimensions.
-    return torch.onnx.ops.symbolic(
-        "Slice", (hidden, -count.reshape(1), end, axis), dtype=hidden.dtype, shape=hidden.shape, version=13
-    )
+def _filled_layer(keys: torch.Tensor, values: torch.Tensor) -> DynamicLayer:
+    """Without joining them to an empty layer's, which would be a step of the graph."""
+    layer = DynamicLayer()
+    layer.lazy_initialization(keys, values)
+    layer.keys, layer.values = keys, values
+    return layer
 
 
 @torch.no_grad()
@@ -91,19 +92,17 @@ def cache_shapes(model: Any) -> list[tuple[int, int]]:
     Raises:
         ExportError: if the decoder remembers in another way: the runtimes only know keys and values of all positions.
     """
-    width, cache = model.get_input_embeddings().embedding_dim, DynamicCache()
-    embeds = torch.zeros(1, 2, width, dtype=model.dtype)
-    outputs = model.model(inputs_embeds=embeds, use_cache=True, **{CACHE_NAME: cache})
-    layers = getattr(outputs[CACHE_NAME], "layers", [])
-    shapes = [(layer.keys.shape[1], layer.keys.shape[3]) for layer in layers if _keeps_all_positions(layer)]
-    if outputs[CACHE_NAME] is not cache or len(shapes) != model.config.text_config.num_hidden_layers:
+    embeds = torch.zeros(1, 2, model.get_input_embeddings().embedding_dim, dtype=model.dtype)
+    cache = model.model(inputs_embeds=embeds, use_cache=True).get(CACHE_NAME)
+    layers = [layer for layer in getattr(cache, "layers", []) if _has_keys_and_values(layer)]
+    if len(layers) != model.config.text_config.num_hidden_layers:
         raise ExportError(
             f"A decoder of type {model.config.text_config.model_type} does not remember by keys and values in each "
             "layer alone, which is what this format runs."
         )
-    return shapes
+    return [(layer.keys.shape[1], layer.keys.shape[3]) for layer in layers]
 
 
-def _keeps_all_positions(layer: Any) -> bool:
+def _has_keys_and_values(layer: Any) -> bool:
     keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
     return keys is not None and values is not None and keys.ndim == 4 and keys.shape == values.shape

@@ -69,7 +69,7 @@ def onnx_parts(model: Any) -> Iterator[OnnxPart]:
     past = [torch.zeros(_BATCH, heads, _PAST, size, dtype=model.dtype) for heads, size in shapes]
     yield OnnxPart(
         "decoder_model_merged",
-        lambda: Decoder(model),
+        lambda: Decoder(model, _last_positions),
         {
             "inputs_embeds": torch.zeros(_BATCH, _POSITIONS, width),
             "attention_mask": torch.ones(_BATCH, _PAST + _POSITIONS, dtype=torch.int64),
@@ -88,6 +88,15 @@ def onnx_parts(model: Any) -> Iterator[OnnxPart]:
             ("logits", [_BATCH_NAME, "num_logits", vocab_size]),
             *_caches("present", shapes, "total_sequence_length"),
         ],
+    )
+
+
+def _last_positions(hidden: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """The last so many of `(batch, positions, hidden)`, all of them for 0: a slice that PyTorch has no graph for."""
+    axis, end = torch.tensor([1]), torch.tensor([torch.iinfo(torch.int64).max])
+    # The graph finds out how many come out; here, the shape only has to have as many dimensions.
+    return torch.onnx.ops.symbolic(
+        "Slice", (hidden, -count.reshape(1), end, axis), dtype=hidden.dtype, shape=hidden.shape, version=13
     )
 
 

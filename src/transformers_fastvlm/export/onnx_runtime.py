@@ -13,11 +13,12 @@ from transformers.utils import CONFIG_NAME
 from ..checkpoint_files import read_json_object
 from ..configuration_fastvlm import FastVLMConfig
 from ..extras import require
-from .exported_model import ExportedFastVLM, fill
+from .exported_model import ExportedFastVLMForConditionalGeneration, fill, tensors_in
 from .manifest import read_manifest
 from .onnx_writing import ONNX_FOLDER, SUFFIXES
 from .transformers_js import OWN_CONFIG
 
+PARTS = ("vision_encoder", "embed_tokens", "decoder_model_merged")
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -33,8 +34,7 @@ class OnnxRuntime:
     def __init__(self, folder: Path, threads: int | None = None):
         dtypes = read_json_object(folder / CONFIG_NAME)["transformers.js_config"]["dtype"]
         self.encoder, self.embed, self.decoder = (
-            _session(folder / ONNX_FOLDER / f"{name}{SUFFIXES[dtypes[name]]}.onnx", threads)
-            for name in ("vision_encoder", "embed_tokens", "decoder_model_merged")
+            _session(folder / ONNX_FOLDER / f"{name}{SUFFIXES[dtypes[name]]}.onnx", threads) for name in PARTS
         )
         self.past = {
             entry.name: (_DTYPES[entry.type], entry.shape)
@@ -72,8 +72,7 @@ class OnnxRuntime:
 
     def _past(self, cache: DynamicCache, batch: int) -> dict[str, np.ndarray]:
         if cache.get_seq_length():
-            tensors = (tensor for layer in cache.layers for tensor in (layer.keys, layer.values))
-            return {name: tensor.contiguous().numpy() for name, tensor in zip(self.past, tensors)}
+            return {name: tensor.contiguous().numpy() for name, tensor in zip(self.past, tensors_in(cache))}
         return {name: np.zeros((batch, shape[1], 0, shape[3]), dtype) for name, (dtype, shape) in self.past.items()}
 
 
@@ -85,7 +84,7 @@ def _session(path: Path, threads: int | None) -> Any:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def load_onnx(folder: str | Path, threads: int | None = None) -> ExportedFastVLM:
+def load_onnx(folder: str | Path, threads: int | None = None) -> ExportedFastVLMForConditionalGeneration:
     """
     A model that `fastvlm export --to onnx` wrote, with all that `generate` does.
 
@@ -101,7 +100,9 @@ def load_onnx(folder: str | Path, threads: int | None = None) -> ExportedFastVLM
     folder = Path(folder)
     read_manifest(folder)
     config = FastVLMConfig(**read_json_object(folder / CONFIG_NAME)[OWN_CONFIG])
-    return ExportedFastVLM(config, GenerationConfig.from_pretrained(folder), OnnxRuntime(folder, threads))
+    return ExportedFastVLMForConditionalGeneration(
+        config, GenerationConfig.from_pretrained(folder), OnnxRuntime(folder, threads)
+    )
 
 
 __all__ = ["OnnxRuntime", "load_onnx"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .onnx_parts import onnx_parts, traced
+from .onnx_parts import OnnxPart, onnx_parts, traced
 
 ONNX_FOLDER = "onnx"
 # What transformers.js appends to a file's name for what it calls a dtype.
@@ -48,7 +48,8 @@ class OnnxFile:
 
 def write_onnx(model: Any, folder: Path, precision: str) -> Iterator[OnnxFile]:
     """
-    Write the parts of a model, whose dtype is float16 for `"fp16"` and float32 for others, one after the other.
+    Write the parts of a model, whose dtype is float16 for `"fp16"` and float32 for others, one after the other. Behind
+    the last, the model may have no weights.
 
     Raises:
         ExportError: if the decoder is none that ONNX files of it could be run.
@@ -57,23 +58,31 @@ def write_onnx(model: Any, folder: Path, precision: str) -> Iterator[OnnxFile]:
     for part in onnx_parts(model):
         dtype = part_dtypes(precision)[part.name]
         path = folder / f"{part.name}{SUFFIXES[dtype]}.onnx"
-        graph = traced(part)
         if dtype in _BITS:
-            graph = _quantized(graph, folder / ".floating", _BITS[dtype])
-        elif dtype == "fp16":
-            _store_as_half(graph)
+            graph = _quantized(part, model, folder / ".floating", _BITS[dtype])
+        else:
+            graph = traced(part)
+            if dtype == "fp16":
+                _store_as_half(graph)
         yield OnnxFile(path, _save(graph, path))
+        del graph
 
 
-def _quantized(graph: Any, temporary: Path, bits: int) -> Any:
-    """The weights of matrix products in blocks of integers, by ONNX Runtime, through a file that is removed."""
+def _quantized(part: OnnxPart, model: Any, temporary: Path, bits: int) -> Any:
+    """
+    The decoder's graph with the weights of matrix products in blocks of integers, by ONNX Runtime.
+
+    It goes through a file, which is removed. Then nothing needs the model's weights any more: they give up their
+    memory.
+    """
     import onnx
     import onnx_ir
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     temporary.mkdir()
     path = temporary / "model.onnx"
-    onnx_ir.save(graph, path, external_data="weights")
+    onnx_ir.save(traced(part), path, external_data="weights")
+    model.to("meta")
     quantizer = MatMulNBitsQuantizer(
         onnx.load(path), bits=bits, block_size=_BLOCK, is_symmetric=True, accuracy_level=_INT8_ACTIVATIONS
     )
@@ -137,7 +146,8 @@ def _save(graph: Any, path: Path) -> int:
     for index, values in enumerate(pieces):
         name = f"{path.name}_data" + (f"_{index}" if index else "")
         tensors = [value.const_value for value in values]
-        for value, tensor in zip(values, onnx_ir.external_data.convert_tensors_to_external(tensors, path.parent, name)):
+        external = onnx_ir.external_data.convert_tensors_to_external(tensors, path.parent, name)
+        for value, tensor in zip(values, external):
             value.const_value = tensor
     onnx_ir.save(graph, path)
     return len(pieces)

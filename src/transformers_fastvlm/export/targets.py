@@ -3,6 +3,7 @@
 """What can be exported to: for each format, what fits into it, how it is written, and how it is read again."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from .foreign_settings import write_settings
 from .manifest import write_manifest
 from .onnx_runtime import load_onnx
 from .onnx_writing import ONNX_FOLDER, write_onnx
+from .openvino_runtime import load_openvino
+from .openvino_writing import write_openvino
 from .transformers_js import write_transformers_js_settings
 
 
@@ -36,7 +39,7 @@ class Target(ABC):
     def __init__(self, settings: ExportSettings):
         self.settings = settings
 
-    def require_fits(self, model: Any) -> None:
+    def require_fits(self, model: Any) -> None:  # noqa: B027, most formats say everything
         """
         Raises:
             ExportError: if a model has parts that this format cannot say.
@@ -52,9 +55,9 @@ class Target(ABC):
 
     @abstractmethod
     def bound(self, dtype: torch.dtype) -> float:
-        """How far scores may be from those of a model in this dtype, as a share of the largest."""
+        """How far scores may be from those of a model in this dtype, as a share of their length."""
 
-    def seal(self, folder: Path, comparison: Comparison) -> None:
+    def seal(self, folder: Path, comparison: Comparison) -> None:  # noqa: B027, most formats are whole before
         """Write what belongs into a folder that was found right."""
 
 
@@ -83,11 +86,39 @@ class LayoutTarget(Target):
         return 16 * torch.finfo(dtype).eps
 
 
-class OnnxTarget(Target):
+class RuntimeTarget(Target):
+    """
+    Files of another runtime, with a manifest.
+
+    `bounds` have room for what rounding to a precision does to full-size seeded weights, whose scores are noise.
+    Scores that have nothing to do with each other are 1.4 apart.
+    """
+
+    bounds: dict[str, float]
+    made_with: tuple[str, ...]
+    load: Callable[[Path], Any]
+
+    def read(self, folder: Path) -> tuple[Any, Any]:
+        write_manifest(folder, self._facts())
+        return self.load(folder), FastVLMProcessor.from_pretrained(folder)
+
+    def bound(self, dtype: torch.dtype) -> float:
+        return self.bounds[self.settings.precision]
+
+    def seal(self, folder: Path, comparison: Comparison) -> None:
+        write_manifest(folder, {**self._facts(), "difference": comparison.difference})
+
+    def _facts(self) -> dict[str, Any]:
+        versions = installed_versions(("transformers-fastvlm", "torch", "transformers", *self.made_with))
+        return {"to": self.settings.to, "precision": self.settings.precision, "made_with": versions}
+
+
+class OnnxTarget(RuntimeTarget):
     """ONNX files as transformers.js runs them."""
 
-    # What rounding to a precision may do, over four times what it did to full-size seeded and bundled weights.
-    bounds = {"fp32": 1e-3, "fp16": 2e-2, "q8": 5e-2, "q4": 0.5}
+    bounds = {"fp32": 1e-3, "fp16": 2e-2, "q8": 0.2, "q4": 0.9}
+    made_with = ("onnx", "onnxruntime")
+    load = staticmethod(load_onnx)
 
     def __init__(self, settings: ExportSettings):
         super().__init__(settings)
@@ -100,20 +131,31 @@ class OnnxTarget(Target):
         files = list(write_onnx(model, folder / ONNX_FOLDER, precision))
         write_transformers_js_settings(folder, model.float(), processor, files, precision)
 
-    def read(self, folder: Path) -> tuple[Any, Any]:
-        write_manifest(folder, {})
-        return load_onnx(folder), FastVLMProcessor.from_pretrained(folder)
 
-    def bound(self, dtype: torch.dtype) -> float:
-        return self.bounds[self.settings.precision]
+class OpenVinoTarget(RuntimeTarget):
+    """OpenVINO's files, with the decoder's memory inside."""
 
-    def seal(self, folder: Path, comparison: Comparison) -> None:
-        made_with = installed_versions(("transformers-fastvlm", "torch", "transformers", "onnx", "onnxruntime"))
-        facts = {"to": self.settings.to, "precision": self.settings.precision, "made_with": made_with}
-        write_manifest(folder, facts | {"difference": comparison.difference})
+    bounds = {"fp32": 1e-3, "bf16": 0.1, "int8": 0.2, "int4": 0.9}
+    made_with = ("openvino", "nncf")
+    load = staticmethod(load_openvino)
+
+    def __init__(self, settings: ExportSettings):
+        super().__init__(settings)
+        require(["openvino", "nncf"], "inference", "An OpenVINO export")
+
+    def write(self, model: Any, processor: Any, folder: Path) -> None:
+        write_openvino(model, folder, self.settings.precision)
+        model.config.save_pretrained(folder)
+        model.generation_config.save_pretrained(folder)
+        processor.save_pretrained(folder)
 
 
-_TARGETS: dict[str, type[Target]] = {"original": LayoutTarget, "upstream": LayoutTarget, "onnx": OnnxTarget}
+_TARGETS: dict[str, type[Target]] = {
+    "original": LayoutTarget,
+    "upstream": LayoutTarget,
+    "onnx": OnnxTarget,
+    "openvino": OpenVinoTarget,
+}
 
 
 def target_of(settings: ExportSettings) -> Target:

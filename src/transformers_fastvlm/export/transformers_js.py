@@ -1,6 +1,6 @@
 # Copyright 2026 The transformers-fastvlm authors
 # SPDX-License-Identifier: Apache-2.0
-"""The settings files that transformers.js wants beside ONNX files; `FastVLMProcessor.from_pretrained` reads them too."""
+"""The settings files that transformers.js wants beside ONNX files; our processor reads them too."""
 
 import json
 from collections.abc import Iterable
@@ -10,9 +10,8 @@ from typing import Any
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, PROCESSOR_NAME
 
 from ..checkpoint_files import read_json_object
-from ..checkpoint_formats import ORIGINAL
 from ..programs.files import write_text
-from .foreign_settings import text_settings
+from .foreign_settings import original_config
 from .onnx_writing import OnnxFile, part_dtypes
 
 OWN_CONFIG = "fastvlm_config"  # the model's whole configuration, in `config.json`
@@ -25,19 +24,17 @@ def write_transformers_js_settings(
     """
     `config.json`, `generation_config.json`, and the processor's and tokenizer's files.
 
-    transformers.js knows the authors' model type. It takes a decoder's head counts from flat settings, the chat
-    template from the tokenizer's file, and centre-crops: a page pads its pictures itself.
+    transformers.js knows the authors' settings. It takes the chat template from the tokenizer's file, and crops: a
+    page pads its pictures itself.
     """
     config = {
-        **text_settings(model),
-        "model_type": ORIGINAL,
-        "architectures": ["LlavaQwen2ForCausalLM"],
+        **original_config(model, processor),
         "image_token_index": model.config.image_token_id,
         "transformers.js_config": {
             "dtype": part_dtypes(precision),
             "use_external_data_format": {file.path.name: file.pieces for file in files},
         },
-        OWN_CONFIG: model.config.to_dict(),
+        OWN_CONFIG: {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"},
     }
     _write_json(folder / CONFIG_NAME, config)
     model.generation_config.save_pretrained(folder)

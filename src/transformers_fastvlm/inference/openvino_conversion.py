@@ -73,8 +73,12 @@ def convert(encoder: FastViTHDModel, calibration_pixels: torch.Tensor | None) ->
         encoder: in the inference form; stays as it is.
         calibration_pixels: `(images, channels, height, width)`, to compute its convolutional stages in 8-bit integers.
     """
-    import openvino
+    model = convert_images(FeaturesAlone(plain_encoder(encoder)), encoder)
+    return model if calibration_pixels is None else _quantize(model, encoder, calibration_pixels)
 
+
+def plain_encoder(encoder: FastViTHDModel) -> FastViTHDModel:
+    """A copy in float32, of operations that OpenVINO computes right."""
     plain = copy.deepcopy(encoder).float().cpu().eval()
     plain.runtime = None
     plain.config._attn_implementation = ATTENTION
@@ -83,13 +87,19 @@ def convert(encoder: FastViTHDModel, calibration_pixels: torch.Tensor | None) ->
             module.__class__ = PartsAsPlanes
         elif isinstance(module, PointwiseLinear):  # OpenVINO has its own ways
             module.__class__ = nn.Conv2d  # type: ignore[assignment]
+    return plain
+
+
+def convert_images(module: nn.Module, encoder: FastViTHDModel) -> Any:
+    """An `openvino.Model` of a module that takes the pixels of this encoder, of any number and size."""
+    import openvino
+
     channels, side = encoder.config.num_channels, _TRACED_SIZE * encoder.config.stride
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of every check of a shape
-        model = openvino.convert_model(
-            FeaturesAlone(plain), example_input=torch.zeros(2, channels, side, side), input=[(-1, channels, -1, -1)]
+        return openvino.convert_model(
+            module, example_input=torch.zeros(2, channels, side, side), input=[(-1, channels, -1, -1)]
         )
-    return model if calibration_pixels is None else _quantize(model, encoder, calibration_pixels)
 
 
 def _quantize(model: Any, encoder: FastViTHDModel, calibration_pixels: torch.Tensor) -> Any:
