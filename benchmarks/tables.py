@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from command_lines import run_script
+from compare_runtimes import runtimes_report
 from compare_servers import servers_report
 from gpu_report import gpu_report
 from promised_ratios import ratios_report
@@ -28,6 +29,7 @@ REPORTS: dict[str, Report] = {
     "ratios": ratios_report,
     "gpu": gpu_report,
     "servers": servers_report,
+    "runtimes": runtimes_report,
 }
 
 

@@ -25,7 +25,7 @@ BELOW = {
     "export": _LOWER,
     "scripts": {*_LOWER, "evaluation"},
     "serving": _LOWER,
-    "publishing": {*_LOWER, "benchmark", "evaluation"},  # whose results a card shows
+    "publishing": {*_LOWER, "benchmark", "evaluation", "export"},  # whose results a repository has
 }
 
 

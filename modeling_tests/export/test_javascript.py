@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import HfApi, ModelCard
 from PIL import Image
 
 from transformers_fastvlm import AutoModelForVision2Seq, FastVLMImageProcessorPil, FastVLMProcessor
 from transformers_fastvlm.export import ExportSettings, export
+from transformers_fastvlm.publishing import publication
+from transformers_fastvlm.publishing.publish_settings import PublishSettings
 
 ROOT = Path(__file__).parents[2]
 READER = ROOT / "checkpoints" / "tiny-reader"
@@ -125,6 +128,20 @@ def python_answer(model, processor, images: list[str], question: str) -> str:
     )
     answer = model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     return processor.decode(answer, skip_special_tokens=True).strip()
+
+
+@needs_node
+@needs_npm
+def test_a_model_cards_snippet_runs(hub, folder, site, tmp_path, monkeypatch):
+    monkeypatch.setattr(publication, "export", lambda settings: shutil.copytree(folder, settings.output))
+    settings = PublishSettings(str(READER), "acme/reader", exports=("onnx:q4",), example_prompt="What does it say?")
+    publication.publish(settings, tmp_path / "repository", HfApi())
+    card = ModelCard.load("acme/reader")
+    assert {"onnx", "transformers.js"} < set(card.data.tags)
+    snippet = card.text.partition("```js\n")[2].partition("```")[0]
+    Image.open(READER / "images" / "sign.png").convert("RGB").save(site / "photo.jpg")
+    host = f'transformers.env.remoteHost = "{hub.endpoint}";\n'
+    assert node(snippet.replace("const model", host + "const model", 1), site) == "HELLO\n"
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

@@ -337,16 +337,18 @@ def run_snippets(card: str, folder: Path, environment: dict[str, str]) -> list[s
 
 
 def test_the_snippets_run(hub, tmp_path):
-    for library in ("peft", "bitsandbytes", "accelerate", "datasets"):
-        pytest.importorskip(library, reason="the card's snippets use the extras `train` and `quantization`")
-    publish(PublishSettings(str(BUNDLED), REPO, license="apache-2.0"), tmp_path / "folder", HfApi())
+    for library in ("peft", "bitsandbytes", "accelerate", "datasets", "openvino", "nncf"):
+        pytest.importorskip(library, reason="the snippets use the extras `train`, `quantization`, `inference`")
+    settings = PublishSettings(str(BUNDLED), REPO, license="apache-2.0", exports=("openvino:int8",))
+    publish(settings, tmp_path / "folder", HfApi())
+    assert {"fastvlm", "openvino"} < set(ModelCard.load(REPO).data.tags)
     adapter_for(BUNDLED, tmp_path / "adapter")
     adapter = PublishSettings(str(tmp_path / "adapter"), ADAPTER, adapter=True, base_model=REPO, license="apache-2.0")
     publish(adapter, tmp_path / "adapter_folder", HfApi())
     cards = [hub.snapshot(name)["README.md"].decode() for name in (REPO, ADAPTER)]
     assert [card_errors(card) for card in cards] == [[], []]
     outputs = run_snippets("\n".join(cards), tmp_path, client_environment(hub, tmp_path / "home"))
-    assert len(outputs) == 5
+    assert len(outputs) == 6
     assert "generated_text" in outputs[2]
     assert outputs[0].strip()
-    assert outputs[0] != outputs[4]  # the adapter is on
+    assert outputs[0] != outputs[5]  # the adapter is on

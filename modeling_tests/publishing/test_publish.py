@@ -26,6 +26,7 @@ from running_scripts import run_command
 from test_checkpoint_formats import golden_inputs  # noqa: F401
 from tiny_models import adapter_for, write_tiny_checkpoint
 from transformers_fastvlm import AutoModelForVision2Seq
+from transformers_fastvlm.export import ExportError
 from transformers_fastvlm.inference.fixed_inputs import fixed_inputs, last_logits
 from transformers_fastvlm.publishing.command import ask_to_overwrite, publish_command
 from transformers_fastvlm.publishing.errors import PublishError
@@ -255,6 +256,29 @@ def test_code_of_the_source_is_left_behind(tiny, work, tmp_path):
     assert not [path.name for path in work.glob("*.py")]
     assert not [path.name for path in work.glob("*.json") if "auto_map" in path.read_text()]
     assert torch.equal(logits_of(work), logits_of(tiny))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"exports": ("tflite",)}, "Unknown export 'tflite'; known are onnx, openvino"),
+        ({"exports": ("onnx,openvino:q4",)}, "openvino has fp32, bf16, int8, int4, not 'q4'"),
+        ({"exports": ("onnx",), "adapter": True}, "An adapter by itself has no exports"),
+        ({"exports": ("onnx",), "variant": "nf4"}, "Exports are made of whole weights"),
+    ],
+)
+def test_exports_are_checked_before_anything_is_loaded(changes, message):
+    with pytest.raises(PublishError, match=message):
+        settings("no/such", **changes)
+
+
+def test_an_export_that_fails_is_told_in_a_line(tiny, work, monkeypatch):
+    def fail(settings):
+        raise ExportError("What was written differs.")
+
+    monkeypatch.setattr("transformers_fastvlm.publishing.publication.export", fail)
+    with pytest.raises(PublishError, match="cannot be exported to onnx: What was written differs."):
+        publish(settings(tiny, exports=("onnx",)), work)
 
 
 def test_a_pull_request_to_a_branch_is_refused(tiny):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TARGETS = ("original", "upstream", "onnx", "openvino")
+DEFAULT_PRECISION = "fp32"
 PRECISIONS = {"onnx": ("fp32", "fp16", "q8", "q4"), "openvino": ("fp32", "bf16", "int8", "int4")}
 
 
@@ -32,13 +33,13 @@ class ExportSettings:
     to: str
     output: Path
     adapter: str | None = None
-    precision: str = "fp32"
+    precision: str = DEFAULT_PRECISION
     max_shard_size: str = "5GB"
 
     def __post_init__(self):
         if self.to not in TARGETS:
             raise ValueError(f"Unknown target {self.to!r}; known are {', '.join(TARGETS)}.")
-        precisions = PRECISIONS.get(self.to, ("fp32",))
+        precisions = PRECISIONS.get(self.to, (DEFAULT_PRECISION,))
         if self.precision not in precisions:
             raise ValueError(f"--precision: --to {self.to} has {', '.join(precisions)}, not {self.precision!r}.")
         if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):

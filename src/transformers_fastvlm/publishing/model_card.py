@@ -25,6 +25,7 @@ HUB = "https://huggingface.co"
 # What readers of weights of few bits need besides, by the method that their configuration names.
 _READERS = {"bitsandbytes": ["accelerate", "bitsandbytes"], "torchao": ["accelerate", "torchao"]}
 _METHODS = {"int8": "torchao", "nf4": "bitsandbytes"}
+_TAGS = {"onnx": ["onnx", "transformers.js"], "openvino": ["openvino"]}
 _BITS = {"int8": "8 bits", "nf4": "4 bits (NF4)"}
 
 
@@ -43,6 +44,7 @@ def write_model_card(
         usage=usage(settings.repo_id),
         remote_code=settings.remote_code and not settings.adapter,
         quantized=settings.variant in QUANTIZED_VARIANTS or source.is_quantized,
+        exports=settings.export_precisions,
         decoder=_decoder_name(source.config),
         parts=_parts(source.config),
         tokens=_token_rows(source.config),
@@ -113,7 +115,11 @@ def _card_data(
         license_name=licence.name,
         pipeline_tag=TASK,
         # The Hub's widget for images and questions is that of conversational models.
-        tags=["fastvlm", "vision-language-model", "conversational", *(["lora"] if settings.adapter else [])],
+        tags=[
+            *("fastvlm", "vision-language-model", "conversational"),
+            *(["lora"] if settings.adapter else []),
+            *(tag for target in settings.export_precisions for tag in _TAGS[target]),
+        ],
         model_name=settings.repo_id.split("/")[1] if scores else None,
         eval_results=scores or None,
         widget=[{"text": settings.example_prompt, "src": f"{HUB}/{settings.repo_id}/resolve/main/{EXAMPLE}"}],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitInfo, HfApi, constants
 
+from ..export import ExportSettings, export
 from .card_material import CardMaterial, read_card_material
 from .checkpoint_source import CheckpointSource, resolve_source
 from .errors import PublishError, told_as
@@ -15,7 +16,7 @@ from .folder_files import files_in, sha256
 from .hub_lists import HubLists, hub_lists
 from .hub_transfer import Target, download, find_target, holds, upload
 from .licences import Licence, choose_licence
-from .publish_settings import PublishSettings
+from .publish_settings import EXPORTS, PublishSettings
 from .repository_folder import write_repository
 from .source_loading import load_model, load_processor
 from .tensor_verification import verify_tensors, verify_vocabulary
@@ -92,9 +93,25 @@ def write_folder(
         reference = reference_of(model, processor)
     progress(f"writing {folder}")
     left_out = write_repository(folder, model, processor, source, settings, licence, material)
+    del model
+    write_exports(folder, settings, progress)
     if left_out:
         progress(f"left out, since no configuration class has them: {', '.join(left_out)}")
     return reference
+
+
+def write_exports(folder: Path, settings: PublishSettings, progress: Callable[[str], None]) -> None:
+    """
+    Export what is in a repository's folder into `exports/TARGET` of it.
+
+    Raises:
+        PublishError: if a model has parts that a format cannot say, or what was written does not give its answers.
+    """
+    for target, precision in settings.export_precisions.items():
+        progress(f"exporting to {target}")
+        (folder / EXPORTS).mkdir(exist_ok=True)
+        with told_as(f"The weights cannot be exported to {target}"):
+            export(ExportSettings(str(folder), target, folder / EXPORTS / target, precision=precision))
 
 
 def verify_folder(

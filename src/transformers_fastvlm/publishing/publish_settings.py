@@ -10,11 +10,13 @@ from typing import Literal, get_args
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from ..export.configuration import DEFAULT_PRECISION, PRECISIONS
 from .card_rules import LANGUAGE
 from .errors import PublishError
 
 Variant = Literal["bf16", "fp16", "int8", "nf4"]
 QUANTIZED_VARIANTS = ("int8", "nf4")
+EXPORTS = "exports"  # the folder in a repository
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,12 @@ class PublishSettings:
         example_image: Picture for the card's example. [default: a drawn word]
         example_prompt: What to ask about it.
         max_shard_size: Of a weight file.
+        exports: For other runtimes, beside the weights: onnx or openvino, with a precision as in onnx:q4; repeatable,
+            or with commas.
 
     Raises:
-        PublishError: if an id, a variant, a language or a size is not valid, options contradict each other, or a file
-            is missing.
+        PublishError: if an id, a variant, an export, a language or a size is not valid, options contradict each other,
+            or a file is missing.
     """
 
     source: str
@@ -69,6 +73,7 @@ class PublishSettings:
     example_image: Path | None = None
     example_prompt: str = "What does it say?"
     max_shard_size: str = "5GB"
+    exports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (self.repo_id, self.base_model, *self.datasets):
@@ -84,6 +89,7 @@ class PublishSettings:
             )
         if self.license_name is not None and self.license != "other":
             raise PublishError("`--license-name` goes with `--license other`.")
+        self._check_exports()
         for language in self.languages:
             if LANGUAGE.fullmatch(language) is None:
                 raise PublishError(f"{language!r} is no language by its ISO 639 code in lower case, such as `en`.")
@@ -92,6 +98,26 @@ class PublishSettings:
         for path in (self.license_file, self.results, self.benchmark, self.example_image):
             if path is not None and not path.is_file():
                 raise PublishError(f"There is no file {path}.")
+
+    def _check_exports(self) -> None:
+        if self.exports and self.adapter:
+            raise PublishError("An adapter by itself has no exports: leave out `--export`, or `--adapter` to merge.")
+        if self.exports and self.variant in QUANTIZED_VARIANTS:
+            raise PublishError(
+                f"Exports are made of whole weights: leave out `--export` or `--variant {self.variant}`."
+            )
+        for target, precision in self.export_precisions.items():
+            known = PRECISIONS.get(target)
+            if known is None:
+                raise PublishError(f"Unknown export {target!r}; known are {', '.join(PRECISIONS)}.")
+            if precision not in known:
+                raise PublishError(f"An export to {target} has {', '.join(known)}, not {precision!r}.")
+
+    @property
+    def export_precisions(self) -> dict[str, str]:
+        """The precision of each export, by its target."""
+        pairs = (each.strip().partition(":") for exports in self.exports for each in exports.split(","))
+        return {target: precision or DEFAULT_PRECISION for target, _, precision in pairs}
 
 
 def require_repo_id(name: str) -> None:

@@ -30,6 +30,9 @@ _KNOWN_FILES = re.compile(
     r"(?:config|generation_config|processor_config|preprocessor_config|adapter_config|tokenizer|tokenizer_config"
     r"|special_tokens_map|added_tokens|vocab|model\.safetensors\.index)\.json"
     r"|(?:adapter_model|model|model-\d{5}-of-\d{5})\.safetensors"
+    r"|exports/(?:onnx|openvino)/(?:export|config|generation_config|processor_config|preprocessor_config|tokenizer"
+    r"|tokenizer_config)\.json|exports/(?:onnx|openvino)/chat_template\.jinja"
+    r"|exports/onnx/onnx/\w+\.onnx(?:_data(?:_\d+)?)?|exports/openvino/openvino_\w+\.(?:xml|bin)"
     r"|\w+\.py|chat_template\.jinja|merges\.txt|LICENSE|NOTICE|README\.md|(?:example|ttft-stages)\.png"
 )
 
