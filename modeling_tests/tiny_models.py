@@ -80,6 +80,13 @@ def tiny_model(seed: int = 0, vision: dict | None = None, **text) -> FastVLMForC
     return randomize(model, seed)
 
 
+def with_shared_encoder(model: FastVLMForConditionalGeneration) -> FastVLMForConditionalGeneration:
+    """A model with the encoder and projector that all of these have, for tests that translate those once."""
+    shared = tiny_model(num_hidden_layers=1).model
+    model.model.vision_tower, model.model.multi_modal_projector = shared.vision_tower, shared.multi_modal_projector
+    return model
+
+
 def write_tiny_checkpoint(folder: Path, vision: dict | None = None, **text) -> Path:
     """A whole own checkpoint with random weights: model, tokenizer, processor; images of 128 pixels, 4 tokens."""
     tokenizer = qwen2_tokenizer(image_token=True, padding_side="left", pad_token="<|endoftext|>")

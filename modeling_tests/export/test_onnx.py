@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tiny_models import tiny_model
+from tiny_models import tiny_model, with_shared_encoder
 from transformers_fastvlm.export import (
     ExportError,
     ExportSettings,
@@ -56,13 +56,6 @@ def exported_as(model, folder: Path, precision: str) -> ExportedFastVLMForCondit
     (folder / "config.json").write_text(json.dumps({"transformers.js_config": settings}))
     assert all(file.pieces == 1 for file in files)
     return ExportedFastVLMForConditionalGeneration(config, generation_config, OnnxRuntime(folder, threads=1))
-
-
-def with_shared_encoder(model):
-    """Encoder and projector of one model in all of them, since these are traced once."""
-    shared = tiny_model(num_hidden_layers=1).model
-    model.model.vision_tower, model.model.multi_modal_projector = shared.vision_tower, shared.multi_modal_projector
-    return model
 
 
 @pytest.mark.parametrize(("precision", "bound"), [("q8", 0.03), ("q4", 0.4)])

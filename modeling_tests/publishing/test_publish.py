@@ -277,7 +277,7 @@ def test_an_export_that_fails_is_told_in_a_line(tiny, work, monkeypatch):
         raise ExportError("What was written differs.")
 
     monkeypatch.setattr("transformers_fastvlm.publishing.publication.export", fail)
-    with pytest.raises(PublishError, match="cannot be exported to onnx: What was written differs."):
+    with pytest.raises(PublishError, match="cannot be exported to onnx: ExportError: What was written differs."):
         publish(settings(tiny, exports=("onnx",)), work)
 
 
