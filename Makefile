@@ -107,6 +107,7 @@ format: .venv/dev-ready
 
 # The runtime that npm's packages bring is enough for CPUs; its script would fetch one for GPUs.
 .venv/browser-ready: .venv/dev-ready examples/browser/package-lock.json
+	command -v npm || (apt-get update -qq && apt-get install -qq -y --no-install-recommends nodejs npm)
 	cd examples/browser && ONNXRUNTIME_NODE_INSTALL=skip npm ci --silent
 	.venv/bin/python $(PIP_INSTALL) playwright
 	command -v chromium || command -v google-chrome || (apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.export import Dim
+from transformers.utils import logging as transformers_logging
 
 from ..inference.openvino_conversion import convert_images, plain_encoder
 from .model_parts import Decoder, EmbedTokens, cache_shapes
@@ -153,7 +154,12 @@ def _compressed(decoder: Any, precision: str) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what tracing warns of, and what NNCF shows of its progress."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
-        warnings.simplefilter("ignore")
-        yield
+    """Without what tracing warns of, and what NNCF shows of its progress; tracing asks a model for its loss, too."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
