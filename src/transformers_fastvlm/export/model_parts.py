@@ -16,6 +16,9 @@ from transformers.cache_utils import DynamicLayer
 from ..outputs_fastvlm import CACHE_NAME
 from .errors import ExportError
 
+# Sizes that a trace starts from: none is one, which PyTorch takes for a case of its own, and no two are equal.
+_BATCH, _POSITIONS, _PAST = 2, 3, 5
+
 
 class VisionEncoder(nn.Module):
     """Encoder and projector: `(crops, 3, R, R)` pixels to `(crops, tokens, hidden)` visual tokens."""
@@ -82,6 +85,29 @@ def _filled_layer(keys: torch.Tensor, values: torch.Tensor) -> DynamicLayer:
     layer.lazy_initialization(keys, values)
     layer.keys, layer.values = keys, values
     return layer
+
+
+def example_text() -> torch.Tensor:
+    """Ids that a trace starts from, `(batch, positions)`."""
+    return torch.zeros(_BATCH, _POSITIONS, dtype=torch.int64)
+
+
+def decoder_example(model: Any, shapes: list[tuple[int, int]], num_logits_to_keep: torch.Tensor) -> dict[str, Any]:
+    """
+    Arguments that a trace of [`Decoder`] starts from, in the order of its inputs.
+
+    Args:
+        shapes: of the caches, as `cache_shapes` has them.
+        num_logits_to_keep: as the decoder's `last_positions` takes it.
+    """
+    past = [torch.zeros(_BATCH, heads, _PAST, size, dtype=model.dtype) for heads, size in shapes]
+    return {
+        "inputs_embeds": torch.zeros(_BATCH, _POSITIONS, model.get_input_embeddings().embedding_dim),
+        "attention_mask": torch.ones(_BATCH, _PAST + _POSITIONS, dtype=torch.int64),
+        "position_ids": torch.arange(_PAST, _PAST + _POSITIONS).repeat(_BATCH, 1),
+        "num_logits_to_keep": num_logits_to_keep,
+        "past_key_values": [(keys, keys.clone()) for keys in past],
+    }
 
 
 @torch.no_grad()

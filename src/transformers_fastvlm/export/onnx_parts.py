@@ -13,11 +13,10 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from .model_parts import Decoder, EmbedTokens, VisionEncoder, cache_shapes
+from .model_parts import Decoder, EmbedTokens, VisionEncoder, cache_shapes, decoder_example, example_text
 
-# Sizes that a trace starts from: none is one, which PyTorch takes for a case of its own, and no two are equal.
-_BATCH, _POSITIONS, _PAST = 2, 3, 5
-_ROWS, _COLUMNS = 2, 3  # of the grid of visual tokens
+# Images that a trace starts from, and the grid of their visual tokens.
+_IMAGES, _ROWS, _COLUMNS = 2, 2, 3
 # Names by which transformers.js sizes empty caches.
 _BATCH_NAME, _PAST_NAME = "batch_size", "past_sequence_length"
 
@@ -49,7 +48,7 @@ def onnx_parts(model: Any) -> Iterator[OnnxPart]:
     """
     config = model.config.vision_config
     width, vocab_size = model.get_input_embeddings().embedding_dim, model.config.text_config.vocab_size
-    pixels = torch.rand(_BATCH, config.num_channels, _ROWS * config.stride, _COLUMNS * config.stride)
+    pixels = torch.rand(_IMAGES, config.num_channels, _ROWS * config.stride, _COLUMNS * config.stride)
     shapes = cache_shapes(model)
     yield OnnxPart(
         "vision_encoder",
@@ -62,21 +61,14 @@ def onnx_parts(model: Any) -> Iterator[OnnxPart]:
     yield OnnxPart(
         "embed_tokens",
         lambda: EmbedTokens(model),
-        {"input_ids": torch.zeros(_BATCH, _POSITIONS, dtype=torch.int64)},
+        {"input_ids": example_text()},
         [("input_ids", text)],
         [("inputs_embeds", [*text, width])],
     )
-    past = [torch.zeros(_BATCH, heads, _PAST, size, dtype=model.dtype) for heads, size in shapes]
     yield OnnxPart(
         "decoder_model_merged",
         lambda: Decoder(model, _last_positions),
-        {
-            "inputs_embeds": torch.zeros(_BATCH, _POSITIONS, width),
-            "attention_mask": torch.ones(_BATCH, _PAST + _POSITIONS, dtype=torch.int64),
-            "position_ids": torch.arange(_PAST, _PAST + _POSITIONS).repeat(_BATCH, 1),
-            "num_logits_to_keep": torch.tensor(1),
-            "past_key_values": [(keys, keys.clone()) for keys in past],
-        },
+        decoder_example(model, shapes, torch.tensor(1)),
         [
             ("inputs_embeds", [*text, width]),
             ("attention_mask", [_BATCH_NAME, "total_sequence_length"]),

@@ -114,7 +114,7 @@ def load_openvino(folder: str | Path, threads: int | None = None) -> ExportedFas
     """
     require(["openvino"], "inference", "An OpenVINO export")
     folder = Path(folder)
-    precision = read_manifest(folder).get("precision", "fp32")
+    precision = read_manifest(folder)["precision"]
     config = FastVLMConfig.from_pretrained(folder)
     return ExportedFastVLMForConditionalGeneration(
         config, GenerationConfig.from_pretrained(folder), OpenVinoRuntime(folder, precision, threads)

@@ -17,14 +17,12 @@ from torch.export import Dim
 from transformers.utils import logging as transformers_logging
 
 from ..inference.openvino_conversion import convert_images, plain_encoder
-from .model_parts import Decoder, EmbedTokens, cache_shapes
+from .model_parts import Decoder, EmbedTokens, cache_shapes, decoder_example, example_text
 
 # As optimum-intel and OpenVINO GenAI name them.
 VISION, EMBEDDING, DECODER = (
     f"openvino_{part}_model.xml" for part in ("vision_embeddings", "text_embeddings", "language")
 )
-# Sizes that a trace starts from, as for ONNX: none is one, and no two are equal.
-_BATCH, _POSITIONS, _PAST = 2, 3, 5
 _GROUP = 32  # weights of 4 bits that share a scale
 
 
@@ -56,8 +54,7 @@ def write_openvino(model: Any, folder: Path, precision: str) -> None:
         vision = convert_images(_VisualTokens(model), model.model.vision_tower)
         openvino.save_model(vision, folder / VISION, compress_to_fp16=is_half)
         del vision
-        ids = torch.zeros(_BATCH, _POSITIONS, dtype=torch.int64)
-        embedding = openvino.convert_model(EmbedTokens(model), example_input=ids, input=[(-1, -1)])
+        embedding = openvino.convert_model(EmbedTokens(model), example_input=example_text(), input=[(-1, -1)])
         openvino.save_model(embedding, folder / EMBEDDING, compress_to_fp16=is_half)
         del embedding
         decoder = _stateful(openvino.convert_model(_exported(model, shapes)), shapes)
@@ -69,16 +66,7 @@ def write_openvino(model: Any, folder: Path, precision: str) -> None:
 def _exported(model: Any, shapes: list[tuple[int, int]]) -> torch.export.ExportedProgram:
     text = {0: Dim.AUTO, 1: Dim.AUTO}
     cache = {0: Dim.AUTO, 2: Dim.AUTO}
-    arguments = {
-        "inputs_embeds": torch.zeros(_BATCH, _POSITIONS, model.get_input_embeddings().embedding_dim),
-        "attention_mask": torch.ones(_BATCH, _PAST + _POSITIONS, dtype=torch.int64),
-        "position_ids": torch.arange(_PAST, _PAST + _POSITIONS).repeat(_BATCH, 1),
-        "num_logits_to_keep": torch.arange(2),
-        "past_key_values": [
-            (torch.zeros(_BATCH, heads, _PAST, size), torch.zeros(_BATCH, heads, _PAST, size))
-            for heads, size in shapes
-        ],
-    }
+    arguments = decoder_example(model, shapes, torch.arange(2))
     dynamic = dict.fromkeys(("inputs_embeds", "attention_mask", "position_ids"), text) | {
         "num_logits_to_keep": {0: Dim.AUTO},
         "past_key_values": [(cache, cache)] * len(shapes),
