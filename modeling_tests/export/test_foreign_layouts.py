@@ -18,6 +18,7 @@ from transformers_fastvlm.cli import app
 from transformers_fastvlm.export import ExportError, ExportSettings, export, targets
 from transformers_fastvlm.export.foreign_layouts import foreign_name, require_layout_fits
 from transformers_fastvlm.inference.fixed_inputs import fixed_inputs, last_logits
+from transformers_fastvlm.quantization import quantization_config
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,20 @@ def test_other_encoders_and_decoders_are_refused_by_name_and_nothing_is_left(tmp
         require_layout_fits(llama)
     with pytest.raises(ExportError, match="GELU and biases"):
         require_layout_fits(FastVLMConfig(projector_bias=False))
+
+
+@pytest.mark.parametrize("to", ["original", "openvino"])
+def test_quantized_weights_are_refused_and_nothing_is_left(to, tmp_path):
+    for library in ("bitsandbytes", "openvino", "nncf"):
+        pytest.importorskip(library, reason="weights of few bits and OpenVINO need `quantization` and `inference`")
+    tiny = write_tiny_checkpoint(tmp_path / "tiny")
+    scheme = quantization_config("nf4")
+    quantized = FastVLMForConditionalGeneration.from_pretrained(tiny, quantization_config=scheme)
+    quantized.save_pretrained(tmp_path / "nf4")
+    FastVLMProcessor.from_pretrained(tiny).save_pretrained(tmp_path / "nf4")
+    with pytest.raises(ExportError, match="weights are quantized: export what they were made from"):
+        export(ExportSettings(str(tmp_path / "nf4"), to, tmp_path / "out"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nf4", "tiny"]
 
 
 def test_what_differs_is_not_kept(original, tmp_path, monkeypatch):
